@@ -1,0 +1,53 @@
+"""Neural arithmetic layers for Keras 3.
+
+Public names load on first use (PEP 562): importing the package alone loads no
+framework, so that the backend can still be chosen and the command line answers
+at once.
+"""
+
+import importlib
+import importlib.metadata
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from keras_nalu.callbacks import EpochLine as EpochLine
+    from keras_nalu.datasets import EXTRAPOLATION as EXTRAPOLATION
+    from keras_nalu.datasets import generate_dataset as generate_dataset
+    from keras_nalu.formula import read_formula as read_formula
+    from keras_nalu.layers import NAC as NAC
+    from keras_nalu.layers import NALU as NALU
+    from keras_nalu.losses import L2Loss as L2Loss
+    from keras_nalu.metrics import IsCloseAccuracy as IsCloseAccuracy
+    from keras_nalu.metrics import LastBatchLoss as LastBatchLoss
+    from keras_nalu.saving import load_model as load_model
+    from keras_nalu.tensorboard import TensorBoard as TensorBoard
+
+    __version__: str
+
+_ROOMS = {
+    "EXTRAPOLATION": "datasets",
+    "EpochLine": "callbacks",
+    "IsCloseAccuracy": "metrics",
+    "L2Loss": "losses",
+    "LastBatchLoss": "metrics",
+    "NAC": "layers",
+    "NALU": "layers",
+    "TensorBoard": "tensorboard",
+    "generate_dataset": "datasets",
+    "load_model": "saving",
+    "read_formula": "formula",
+}
+
+__all__ = sorted(_ROOMS)  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str):
+    if name == "__version__":
+        return importlib.metadata.version("keras-nalu")
+    if name not in _ROOMS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_ROOMS[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_ROOMS])

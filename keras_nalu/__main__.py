@@ -1,0 +1,3 @@
+from keras_nalu.cli import main
+
+raise SystemExit(main())

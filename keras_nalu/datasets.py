@@ -1,0 +1,61 @@
+"""Seeded arithmetic tasks."""
+
+import numpy as np
+
+#: By name: what the labels are.
+OPERATIONS = {
+    "add": np.add,
+    "subtract": np.subtract,
+    "multiply": np.multiply,
+    "divide": np.divide,
+}
+
+#: A range far from the notebook's 0..8: `generate_dataset(1000, **EXTRAPOLATION)`.
+EXTRAPOLATION = {"low": 100, "high": 1000}
+
+
+def generate_dataset(size=10000, seed=None, *, operation="multiply", low=0, high=9):
+    """Rows of two integers, and the result of an operation on them: the notebook's data.
+
+    Args:
+        size: Number of rows.
+        seed: An integer makes the data reproducible. Without one it comes from
+            NumPy's global generator, which `keras.utils.set_random_seed` seeds.
+        operation: `"add"`, `"subtract"`, `"multiply"` or `"divide"`.
+        low: The smallest integer.
+        high: One above the largest integer, as in `numpy.random.randint`.
+
+    A divisor is never zero.
+
+    Returns:
+        `X` of shape (size, 2) and `Y` of shape (size, 1); integers, but for the floats
+        that a division gives.
+
+    Raises:
+        ValueError: an unknown operation, an empty range, or one so large that the
+            result does not fit 64 bits.
+
+    Example:
+
+    >>> X, Y = generate_dataset(3, seed=0)
+    >>> print(X.tolist(), Y.tolist())
+    [[5, 0], [3, 3], [7, 3]] [[0], [9], [21]]
+    """
+    if operation not in OPERATIONS:
+        raise ValueError(
+            f"Unknown operation. Received: operation={operation!r}. "
+            f"Expected one of {', '.join(map(repr, OPERATIONS))}."
+        )
+    divisors = operation == "divide" and low <= 0 < high
+    if not low < high - divisors or max(abs(low), abs(high)) > 2**31:
+        raise ValueError(
+            f"Expected low < high, between -2**31 and 2**31{', and not 0 alone' * divisors}. "
+            f"Received: low={low}, high={high}. Try low=0, high=9."
+        )
+    # The legacy generator draws what the notebook's `np.random.randint` drew.
+    rng = np.random if seed is None else np.random.RandomState(seed)  # noqa: NPY002
+    X = rng.randint(low, high, size=(size, 2))
+    if divisors:
+        X[:, 1] = rng.randint(low, high - 1, size=size)
+        X[:, 1] += X[:, 1] >= 0
+    return X, OPERATIONS[operation](X[:, :1], X[:, 1:])

@@ -1,0 +1,39 @@
+import keras
+
+from keras_nalu import ops
+
+
+@keras.saving.register_keras_serializable(package="keras_nalu")
+class L2Loss(keras.losses.Loss):
+    """Half the sum of squared errors over the whole batch: TensorFlow's `l2_loss`.
+
+        loss = sum((y_pred - y_true) ** 2) / 2
+
+    A sum, not a mean: with the same model and data it grows with the batch size, and
+    so does the gradient. A learning rate tuned for one batch size is another one for
+    another; the loss that Keras reports (the mean over the batches) can be compared
+    between runs of the same batch size only.
+
+    Args:
+        reduction: How the samples' losses are put together, as in any Keras loss.
+        name: Name of the loss.
+        dtype: Dtype it is computed in.
+
+    Labels and predictions must have the same shape, but for a last axis of length 1.
+
+    Raises:
+        ValueError: the shapes differ in any other way.
+
+    Example:
+
+    >>> print(float(L2Loss()(np.array([[1], [2]]), np.array([[2], [4]]))))
+    2.5
+    """
+
+    def __init__(self, reduction="sum", name="l2_loss", dtype=None):
+        super().__init__(name=name, reduction=reduction, dtype=dtype)
+
+    def call(self, y_true, y_pred):
+        squares = keras.ops.square(y_pred - ops.align_labels(y_true, y_pred)) / 2
+        # Weights may come one a sample or one a step: both know all axes but the last.
+        return keras.ops.sum(squares, axis=-1) if len(squares.shape) > 1 else squares

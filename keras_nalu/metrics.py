@@ -1,0 +1,102 @@
+import keras
+
+from keras_nalu import ops
+
+
+def is_close(y_true, y_pred, rtol, atol):
+    """`numpy.isclose(y_true, y_pred)`, on infinities and NaN too, on every backend."""
+    y_pred = ops.widen(keras.ops.convert_to_tensor(y_pred))
+    y_true = keras.ops.convert_to_tensor(y_true, dtype=y_pred.dtype)
+    y_true = ops.align_labels(y_true, y_pred)
+    # keras.ops.isclose differs between the backends where both are infinite.
+    near = keras.ops.abs(y_true - y_pred) <= atol + rtol * keras.ops.abs(y_pred)
+    return (near & keras.ops.isfinite(y_pred)) | (y_true == y_pred)
+
+
+@keras.saving.register_keras_serializable(package="keras_nalu")
+class IsCloseAccuracy(keras.metrics.MeanMetricWrapper):
+    """The share of predictions that are right: close to the label, as NumPy says it.
+
+        |y_true - y_pred| <= atol + rtol * |y_pred|
+
+    The tolerance scales with the prediction, as in `numpy.isclose(y_true, y_pred)`. An
+    infinite prediction is right where the label is the same infinity, NaN never.
+
+    Args:
+        rtol: Relative tolerance, a share of the prediction.
+        atol: Absolute tolerance.
+        name: Name of the metric in the logs.
+        dtype: Dtype of the result.
+
+    Labels and predictions must have the same shape, but for a last axis of length 1.
+
+    Raises:
+        ValueError: a tolerance is negative, or the shapes differ in any other way.
+
+    Example:
+
+    >>> metric = IsCloseAccuracy()
+    >>> metric.update_state([[12], [15]], [[12.001], [15.1]])
+    >>> print(float(metric.result()))
+    0.5
+    """
+
+    def __init__(self, rtol=1e-4, atol=1e-4, name="accuracy", dtype=None):
+        if not (rtol >= 0 and atol >= 0):
+            raise ValueError(
+                "Tolerances must not be negative. "
+                f"Received: rtol={rtol}, atol={atol}. Try rtol=1e-4, atol=1e-4."
+            )
+        super().__init__(is_close, name=name, dtype=dtype, rtol=rtol, atol=atol)
+        self.rtol = rtol
+        self.atol = atol
+
+    def get_config(self):
+        return {
+            "rtol": self.rtol,
+            "atol": self.atol,
+            "name": self.name,
+            "dtype": self.dtype,
+        }
+
+
+@keras.saving.register_keras_serializable(package="keras_nalu")
+class LastBatchLoss(keras.metrics.Metric):
+    """The loss of the last batch, from before its update.
+
+    Keras' own logs hold the mean over the epoch so far, which lags behind while a
+    model learns fast. Penalties that layers add are not counted.
+
+    Args:
+        loss: The loss object that the model is compiled with.
+        name: Name of the metric in the logs.
+        dtype: Dtype of the result.
+
+    Example:
+
+    >>> metric = LastBatchLoss(L2Loss())
+    >>> metric.update_state(np.array([[1.0]]), np.array([[3.0]]))
+    >>> metric.update_state(np.array([[1.0]]), np.array([[2.0]]))
+    >>> print(float(metric.result()))
+    0.5
+    """
+
+    def __init__(self, loss, name="last_batch_loss", dtype=None):
+        super().__init__(name=name, dtype=dtype)
+        self.loss = keras.losses.get(loss)
+        if not isinstance(self.loss, keras.losses.Loss):
+            raise ValueError(
+                "Expected a loss object, such as `keras_nalu.L2Loss()`. "
+                f"Received: loss={loss!r}"
+            )
+        self.value = self.add_variable((), initializer="zeros", name="value")
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        self.value.assign(keras.ops.mean(self.loss(y_true, y_pred, sample_weight)))
+
+    def result(self):
+        return keras.ops.convert_to_tensor(self.value)
+
+    def get_config(self):
+        loss = keras.saving.serialize_keras_object(self.loss)
+        return {**super().get_config(), "loss": loss}
