@@ -21,6 +21,6 @@ class EpochLine(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         logs = logs or {}
         loss = logs.get("last_batch_loss", logs.get("loss"))
-        # The shortest decimal that names this float32, as NumPy prints it.
-        accuracy = str(np.float32(logs.get("accuracy", np.nan)))
+        # The shortest decimal that names this float32, as Python prints it.
+        accuracy = float(str(np.float32(logs.get("accuracy", np.nan))))
         self.write(f"epoch {epoch}, loss: {loss}, accuracy: {accuracy}")

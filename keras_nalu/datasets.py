@@ -1,5 +1,7 @@
 """Seeded arithmetic tasks."""
 
+import numbers
+
 import numpy as np
 
 #: By name: what the labels are.
@@ -15,7 +17,7 @@ EXTRAPOLATION = {"low": 100, "high": 1000}
 
 
 def generate_dataset(size=10000, seed=None, *, operation="multiply", low=0, high=9):
-    """Rows of two integers, and the result of an operation on them: the notebook's data.
+    """Rows of two integers and the result of an operation on them: the notebook's.
 
     Args:
         size: Number of rows.
@@ -32,8 +34,9 @@ def generate_dataset(size=10000, seed=None, *, operation="multiply", low=0, high
         that a division gives.
 
     Raises:
-        ValueError: an unknown operation, an empty range, or one so large that the
-            result does not fit 64 bits.
+        ValueError: a size or bound that is not an integer, a negative size, an unknown
+            operation, an empty range, or one so large that its products do not fit 64
+            bits.
 
     Example:
 
@@ -41,21 +44,26 @@ def generate_dataset(size=10000, seed=None, *, operation="multiply", low=0, high
     >>> print(X.tolist(), Y.tolist())
     [[5, 0], [3, 3], [7, 3]] [[0], [9], [21]]
     """
-    if operation not in OPERATIONS:
+    for name, value in {"size": size, "low": low, "high": high}.items():
+        if not isinstance(value, numbers.Integral) or isinstance(value, bool):
+            raise ValueError(f"Expected an integer. Received: {name}={value!r}.")
+    if size < 0:
+        raise ValueError(f"Expected zero rows or more. Received: size={size}.")
+    if operation not in tuple(OPERATIONS):
         raise ValueError(
             f"Unknown operation. Received: operation={operation!r}. "
             f"Expected one of {', '.join(map(repr, OPERATIONS))}."
         )
-    divisors = operation == "divide" and low <= 0 < high
-    if not low < high - divisors or max(abs(low), abs(high)) > 2**31:
+    skip_zero = operation == "divide" and low <= 0 < high
+    if not -(2**31) <= low < high - skip_zero <= 2**31:
         raise ValueError(
-            f"Expected low < high, between -2**31 and 2**31{', and not 0 alone' * divisors}. "
-            f"Received: low={low}, high={high}. Try low=0, high=9."
+            "Expected low < high, between -2**31 and 2**31, with more than zero to "
+            f"divide by. Received: low={low}, high={high}. Try low=0, high=9."
         )
     # The legacy generator draws what the notebook's `np.random.randint` drew.
-    rng = np.random if seed is None else np.random.RandomState(seed)  # noqa: NPY002
+    rng = np.random if seed is None else np.random.RandomState(seed)
     X = rng.randint(low, high, size=(size, 2))
-    if divisors:
+    if skip_zero:
         X[:, 1] = rng.randint(low, high - 1, size=size)
         X[:, 1] += X[:, 1] >= 0
     return X, OPERATIONS[operation](X[:, :1], X[:, 1:])

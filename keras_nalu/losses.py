@@ -37,3 +37,6 @@ class L2Loss(keras.losses.Loss):
         squares = keras.ops.square(y_pred - ops.align_labels(y_true, y_pred)) / 2
         # Weights may come one a sample or one a step: both know all axes but the last.
         return keras.ops.sum(squares, axis=-1) if len(squares.shape) > 1 else squares
+
+    def get_config(self):
+        return {**super().get_config(), "dtype": self.dtype}

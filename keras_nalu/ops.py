@@ -24,7 +24,9 @@ def nac_weight(W_hat, M_hat):
 
 def log_space_product(x, W, epsilon):
     """`exp(log(|x| + epsilon) W)`: the product of the `|x_i| ** W_i`."""
-    return ops.exp(ops.matmul(ops.log(ops.abs(widen(x)) + epsilon), W))
+    x = widen(x)
+    magnitude = x * ops.sign(x)  # |x|; on JAX the slope of `abs` at zero is not 0
+    return ops.exp(ops.matmul(ops.log(magnitude + epsilon), W))
 
 
 def align_labels(y_true, y_pred):

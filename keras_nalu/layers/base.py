@@ -158,7 +158,7 @@ class ArithmeticLayer(keras.layers.Layer):
         )
 
     def cast(self, x):
-        """`x` as a dense tensor of the compute dtype: integers and sparse are welcome."""
+        """`x`, integers and sparse tensors too, as a dense tensor to compute with."""
         return ops.convert_to_tensor(x, dtype=self.compute_dtype, sparse=False)
 
     @property

@@ -38,7 +38,7 @@ class NAC(ArithmeticLayer):
     >>> layer = NAC(1)
     >>> layer.build((None, 2))
     >>> layer.set_weights([np.array([[20], [-20]]), np.array([[20], [20]])])
-    >>> print(keras.ops.convert_to_numpy(layer([[7, 2], [1000, 1]])))
+    >>> print(keras.ops.convert_to_numpy(layer(np.array([[7, 2], [1000, 1]]))))
     [[  5.]
      [999.]]
 

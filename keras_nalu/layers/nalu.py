@@ -25,6 +25,9 @@ class NALU(ArithmeticLayer):
     in float32 at least, whatever the dtype policy: in float16 `epsilon` vanishes and
     products overflow.
 
+    A path may overflow, at 3e38 in float32, although the other is the one that counts:
+    the output is infinite then, and NaN where the gate has closed on it (0 * inf).
+
     Args:
         units: Size of the last axis of the outputs.
         kernel_initializer: Initializer of `W_hat` and `M_hat`, each a draw of its own.
@@ -50,7 +53,8 @@ class NALU(ArithmeticLayer):
     >>> layer = NALU(1)
     >>> layer.build((None, 2))
     >>> layer.set_weights([np.full((2, 1), w) for w in (20, 20, -9)])
-    >>> print(keras.ops.convert_to_numpy(layer([[7, 2], [1000, 3]])).round(1))
+    >>> y = layer(np.array([[7, 2], [1000, 3]]))
+    >>> print(keras.ops.convert_to_numpy(y).round(1))
     [[  14.]
      [3000.]]
 
