@@ -1,0 +1,272 @@
+"""The command line: `keras-nalu`, also `python -m keras_nalu`.
+
+Keras is imported only once the options are read: `--help` answers at once, and
+`--backend` can still choose.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import functools
+import json
+import math
+import os
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import keras_nalu
+from keras_nalu.datasets import OPERATIONS
+
+BACKENDS = ("tensorflow", "jax", "torch")
+
+
+class Failure(Exception):
+    """Ends the command with one line and a non-zero exit status."""
+
+    def __init__(self, message, status=1):
+        super().__init__(message)
+        self.status = status
+
+
+def main(argv=None) -> int:
+    try:
+        options = _parser().parse_args(argv)
+        options.run(options)
+        sys.stdout.flush()
+        return 0
+    except BrokenPipeError:
+        # The reader of our output is gone, as with `| head`: nothing to say to it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except KeyboardInterrupt:
+        failure = Failure("interrupted", 130)
+    except MemoryError:
+        failure = Failure("not enough memory. Try a smaller --size")
+    except OSError as error:
+        failure = Failure(f"cannot write: {error}. Try another --output")
+    except Failure as error:
+        failure = error
+    print(f"keras-nalu: {failure}.", file=sys.stderr)
+    return failure.status
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message):
+        raise Failure(f"{message}. See `{self.prog} --help`", 2)
+
+
+class _Version(argparse.Action):
+    def __call__(self, parser, *_):
+        print("keras-nalu", keras_nalu.__version__)
+        parser.exit()
+
+
+def _parser():
+    parser = _Parser(
+        "keras-nalu", description=(keras_nalu.__doc__ or "").split("\n")[0]
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name, run, help, more):
+        description = f"{help[0].upper()}{help[1:]}{more}"
+        subparser = commands.add_parser(
+            name,
+            help=help,
+            description=description,
+            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        )
+        subparser.set_defaults(run=run)
+        add = subparser.add_argument
+        add("--operation", choices=OPERATIONS, default="multiply", help="what to learn")
+        add("--size", type=_positive, default=10000, help="rows of training data")
+        add("--epochs", type=_positive, default=200, help="passes over the data")
+        add("--batch-size", type=_positive, default=10, help="rows in a step")
+        add("--learning-rate", type=_rate, default=1e-3, help="of Adam")
+        add(
+            "--backend",
+            choices=BACKENDS,
+            default=argparse.SUPPRESS,
+            help="what Keras computes with (default: as Keras is configured)",
+        )
+        return add
+
+    add = command(
+        "train",
+        _train,
+        "train a NALU as the notebook does, and say what it learned",
+        ", how far it extrapolates beside an MLP, and how to look at it.",
+    )
+    add("--seed", type=_seed, default=0, help="the same seed repeats the run")
+    add("--output", type=Path, default=Path("logs"), help="gets a new folder a run")
+
+    add = command(
+        "seeds",
+        _seeds,
+        "train with many seeds, and count those that reach accuracy 1.0",
+        ", with the 95% Wilson interval of the success rate.",
+    )
+    add("--count", type=_positive, default=20, help="trains with the seeds 0, 1, ...")
+    return parser
+
+
+def _number(text, convert, accept, expected):
+    with contextlib.suppress(ValueError):
+        value = convert(text)
+        if accept(value):
+            return value
+    raise argparse.ArgumentTypeError(f"expected {expected}, received {text!r}")
+
+
+def _positive(text):
+    return _number(text, int, lambda n: n > 0, "a positive whole number")
+
+
+def _seed(text):
+    return _number(text, int, lambda n: 0 <= n < 2**32, "a whole number below 2**32")
+
+
+def _rate(text):
+    return _number(text, float, lambda x: 0 < x < math.inf, "a positive number")
+
+
+@contextlib.contextmanager
+def _without_notices():
+    """Holds back what native code writes to stderr, unless it ends in an error.
+
+    TensorFlow writes some of its start-up notices before it reads any log level.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with tempfile.TemporaryFile() as held:
+        stderr = os.dup(2)
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except Exception:
+            held.seek(0)
+            os.write(stderr, held.read())
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+
+
+def _experiment(options, **changes):
+    """The experiment that the options ask for; Keras is imported here."""
+    if "backend" in options:
+        os.environ["KERAS_BACKEND"] = options.backend
+    try:
+        with _without_notices():
+            import keras
+
+            from keras_nalu.experiments.notebook import Notebook
+    except ModuleNotFoundError as error:
+        raise Failure(
+            f"{error.name} is not installed, and Keras is configured for it. "
+            f'Try `pip install ".[{error.name}]"`, or --backend tensorflow'
+        ) from error
+    if keras.backend.backend() not in BACKENDS:
+        raise Failure(
+            f"Keras is configured for the {keras.backend.backend()} backend, which "
+            f"cannot train. Try --backend {BACKENDS[0]}"
+        )
+    given = {**vars(options), **changes}
+    names = [field.name for field in dataclasses.fields(Notebook)]
+    return Notebook(**{name: given[name] for name in names if name in given})
+
+
+def _train(options):
+    run = _experiment(options)
+    folder = _new_folder(options.output, options.operation)
+    (folder / "config.json").write_text(json.dumps(dataclasses.asdict(run)) + "\n")
+    model = run.nalu()
+    with _without_notices():
+        board = keras_nalu.TensorBoard(folder, config=dataclasses.asdict(run))
+    saved = folder / "model.keras"
+    started = time.perf_counter()
+    try:
+        with _progress(run.epochs) as shown:
+            run.fit(model, [*shown, board])
+    except KeyboardInterrupt:
+        model.save(saved)
+        message = f"interrupted; what was trained so far is saved as {saved}"
+        raise Failure(message, 130) from None
+    seconds = time.perf_counter() - started
+    model.save(saved)
+    if any(math.isnan(weights.sum()) for weights in model.get_weights()):
+        raise Failure(
+            "the training diverged: the weights are not numbers any more. "
+            "Try a smaller --learning-rate"
+        )
+    print(f"\nTrained in {seconds:.0f} s: {run.epochs} epochs, seed {run.seed}.\n")
+    for line in run.report(model):
+        print(line, flush=True)
+    print(f'\nModel    keras_nalu.load_model("{saved}")')
+    print(f"Graphs   {_tensorboard()} --logdir {folder}")
+
+
+def _new_folder(output, name):
+    """A folder of its own for every run, for two that start in one second too."""
+    stem = f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    for count in range(1, 1000):
+        folder = output / (stem if count == 1 else f"{stem}-{count}")
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(parents=True)
+            return folder
+    raise Failure(f"cannot make the folder {output / stem}. Try another --output")
+
+
+@contextlib.contextmanager
+def _progress(epochs):
+    """Callbacks that show progress: a bar on a terminal, the notebook's lines else."""
+    if not sys.stdout.isatty():
+        yield [keras_nalu.EpochLine(functools.partial(print, flush=True))]
+        return
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = BarColumn(), TimeRemainingColumn(), TextColumn("{task.description}")
+    with Progress(*columns) as bar:
+        task = bar.add_task("compiling", total=epochs)
+        yield [
+            keras_nalu.EpochLine(
+                lambda line: bar.update(task, advance=1, description=line)
+            )
+        ]
+
+
+def _tensorboard():
+    """What to type for TensorBoard: it is beside Python where no venv is activated."""
+    beside = Path(sys.executable).parent / "tensorboard"
+    if shutil.which("tensorboard") or not beside.exists():
+        return "tensorboard"
+    with contextlib.suppress(ValueError):
+        beside = beside.relative_to(Path.cwd())
+    return str(beside)
+
+
+def _seeds(options):
+    try:
+        from scipy.stats import binomtest
+    except ModuleNotFoundError as error:
+        raise Failure(
+            'SciPy computes the interval. Try `pip install ".[experiments]"`'
+        ) from error
+    solved = 0
+    for seed in range(options.count):
+        run = _experiment(options, seed=seed)
+        accuracies = run.fit(run.nalu(), []).history["accuracy"]
+        solved += max(accuracies) == 1
+        first = accuracies.index(1.0) if max(accuracies) == 1 else "none"
+        print(
+            f"seed {seed}: first epoch with accuracy 1.0: {first}, "
+            f"last accuracy: {accuracies[-1]:.4f}",
+            flush=True,
+        )
+    low, high = binomtest(solved, options.count).proportion_ci(method="wilson")
+    print(
+        f"{solved} of {options.count} seeds reached accuracy 1.0 within "
+        f"{options.epochs} epochs (95% Wilson interval {low:.2f} to {high:.2f})"
+    )
