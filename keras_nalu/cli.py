@@ -15,6 +15,7 @@ import shutil
 import sys
 import tempfile
 import time
+import warnings
 from pathlib import Path
 
 import keras_nalu
@@ -130,7 +131,7 @@ def _seed(text):
 
 
 def _rate(text):
-    return _number(text, float, lambda x: 0 < x < math.inf, "a positive number")
+    return _number(text, float, lambda x: 0 < x < 1e38, "a positive number")
 
 
 @contextlib.contextmanager
@@ -188,7 +189,7 @@ def _train(options):
     saved = folder / "model.keras"
     started = time.perf_counter()
     try:
-        with _progress(run.epochs) as shown:
+        with _progress(run.epochs) as shown, _warnings_in_one_line():
             run.fit(model, [*shown, board])
     except KeyboardInterrupt:
         model.save(saved)
@@ -235,6 +236,16 @@ def _progress(epochs):
                 lambda line: bar.update(task, advance=1, description=line)
             )
         ]
+
+
+@contextlib.contextmanager
+def _warnings_in_one_line():
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        warnings.showwarning = lambda message, *_: print(
+            f"keras-nalu: {message}", file=sys.stderr
+        )
+        yield
 
 
 def _tensorboard():

@@ -9,6 +9,7 @@ import pytest
 
 import keras_nalu
 from keras_nalu.cli import main
+from keras_nalu.experiments.notebook import Notebook
 
 COMMAND = [sys.executable, "-m", "keras_nalu"]
 QUICK = ["train", "--epochs", "2", "--size", "300"]
@@ -44,8 +45,14 @@ def test_train_prints_the_notebooks_lines_and_what_it_learned(trained):
     assert f"tensorboard --logdir {folder}" in result.stdout
 
 
-def test_train_is_silent_on_stderr(trained):
-    assert trained[0].stderr == ""
+def test_train_is_silent_on_stderr_but_for_what_pytorch_cannot(trained):
+    warning = (
+        "keras-nalu: TensorBoard's Graphs tab stays empty: the torch backend keeps no "
+        "name scopes to draw from. TensorFlow and JAX do: train an epoch with "
+        "KERAS_BACKEND=tensorflow to see the graph.\n"
+    )
+    torch = keras.backend.backend() == "torch"
+    assert trained[0].stderr == (warning if torch else "")
 
 
 def test_train_leaves_a_model_its_settings_and_its_logs(trained):
@@ -114,8 +121,8 @@ def test_ctrl_c_saves_what_was_trained(tmp_path):
     assert first.startswith("epoch 0, ")
     assert process.returncode == 130
     (saved,) = tmp_path.glob("*/model.keras")
-    assert stderr == (
-        f"keras-nalu: interrupted; what was trained so far is saved as {saved}.\n"
+    assert stderr.splitlines()[-1] == (
+        f"keras-nalu: interrupted; what was trained so far is saved as {saved}."
     )
     weights = keras_nalu.load_model(saved).get_weights()
     assert abs(weights[0]).max() > 0.04  # beyond the initializer: trained
@@ -125,12 +132,15 @@ def test_a_reader_that_leaves_is_no_error(tmp_path):
     command = " ".join([*COMMAND, *QUICK, "--output", str(tmp_path), "| head -n 1"])
     result = subprocess.run(command, shell=True, capture_output=True, text=True)
     assert result.stdout.startswith("epoch 0, ")
-    assert result.stderr == ""
+    assert "Error" not in result.stderr
 
 
-def test_diverged_training_is_said(tmp_path, capsys):
-    options = ["--learning-rate", "1e39", "--output", str(tmp_path)]
-    assert main([*QUICK, *options]) == 1
+def test_diverged_training_is_said(tmp_path, monkeypatch, capsys):
+    def diverge(run, model, callbacks):
+        model.set_weights([weights * float("nan") for weights in model.get_weights()])
+
+    monkeypatch.setattr(Notebook, "fit", diverge)
+    assert main([*QUICK, "--output", str(tmp_path)]) == 1
     stderr = capsys.readouterr().err
     assert "diverged" in stderr
     assert stderr.count("\n") == 1

@@ -112,12 +112,12 @@ def test_errors(arguments, text):
 
 @pytest.mark.parametrize("size", [2.5, "3", None, True, (3, 4)])
 def test_a_size_is_an_integer(size):
-    with pytest.raises(ValueError, match="Expected an integer. Received: size="):
+    with pytest.raises(ValueError, match=r"Expected an integer\. Received: size="):
         generate_dataset(size)
 
 
 def test_a_size_is_not_negative():
-    with pytest.raises(ValueError, match="Expected zero rows or more. Received"):
+    with pytest.raises(ValueError, match=r"Expected zero rows or more\. Received"):
         generate_dataset(-1)
     assert generate_dataset(0)[1].shape == (0, 1)
 

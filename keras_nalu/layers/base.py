@@ -40,7 +40,7 @@ def effective(read):
 
 def positive(name, value):
     """`value`, if it is a positive finite number."""
-    if not isinstance(value, numbers.Real) or not 0 < value < math.inf:
+    if not isinstance(value, numbers.Real) or not 0 < float(value) < math.inf:
         raise ValueError(
             f"Received an invalid value for `{name}`, expected a positive number. "
             f"Received: {name}={value!r}"

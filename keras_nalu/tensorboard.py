@@ -1,0 +1,239 @@
+import contextlib
+import importlib.metadata
+import math
+import numbers
+import os
+import warnings
+
+import keras
+import numpy as np
+
+from keras_nalu.graph import graph_def, layers, unused
+from keras_nalu.layers.base import ArithmeticLayer
+
+
+class TensorBoard(keras.callbacks.TensorBoard):
+    """Keras' callback, with a graph that reads like the paper and effective weights.
+
+    A drop-in replacement. Beside Keras' runs it writes one of its own, `model`:
+
+    - Graphs: a box for every layer, and in an arithmetic layer's box the equation:
+      `W_hat` and `M_hat` into `nac`, on to `add_sub` and `log_space`, `G` into `gate`,
+      all into `mix`. A lone layer is shown from the inside; the calls of a shared layer
+      share a box; a subclassed model is drawn with float inputs. A model that cannot be
+      drawn is a warning and trains on: on PyTorch, which keeps no name scopes, every
+      model.
+    - Images and Histograms: the effective weights of every arithmetic layer. A row is
+      an input, a column a unit; -1 is blue, 0 white, +1 red, not-a-number black.
+    - Text: the run's configuration, and the layers with their weights.
+
+    With an integer `update_freq` Keras drops the epoch and validation metrics that do
+    not fall on a multiple of it; here they are kept.
+
+    Args:
+        log_dir: Folder of the runs; a new one for each training.
+        histogram_freq: Epochs between two histograms of the stored weights.
+        write_graph: Whether to draw the graph.
+        *args: Further arguments of Keras' callback, in its order.
+        kernel_freq: Epochs between two records of the effective weights; those after
+            the last epoch are recorded too. 0 records none.
+        config: Further rows of the run's configuration, value by name.
+        **kwargs: Further arguments of Keras' callback, such as `update_freq`.
+
+    Raises:
+        ValueError: `kernel_freq` is not an integer of 0 or more.
+        OSError: `log_dir` cannot be written, found when the training begins.
+
+    Example:
+
+    ```python
+    tensorboard = keras_nalu.TensorBoard("logs/first", config={"seed": 1})
+    model.fit(x, y, epochs=10, callbacks=[tensorboard])
+    # In a shell: tensorboard --logdir logs
+    ```
+    """
+
+    def __init__(
+        self,
+        log_dir="logs",
+        histogram_freq=0,
+        write_graph=True,
+        *args,
+        kernel_freq=1,
+        config=None,
+        **kwargs,
+    ):
+        if not isinstance(kernel_freq, numbers.Integral) or kernel_freq < 0:
+            raise ValueError(
+                "Received an invalid value for `kernel_freq`, expected an integer of 0 "
+                f"or more. Received: kernel_freq={kernel_freq!r}"
+            )
+        # Found missing here rather than in the middle of a program; it writes for all
+        # the backends.
+        import tensorflow  # noqa: F401
+
+        # Keras' own graph opens the Graphs tab on "Malformed GraphDef".
+        super().__init__(log_dir, histogram_freq, False, *args, **kwargs)
+        self.draws_graph = write_graph
+        self.kernel_freq = kernel_freq
+        self.config = dict(config or {})
+
+    def on_train_begin(self, logs=None):
+        # A folder of its own: of two writers in one, TensorBoard loses events.
+        self._model_writer = _open_writer(self.log_dir, "model")
+        self._epoch = self._recorded_epoch = None
+        self._configuration = _configuration(self.model, self.params)
+        super().on_train_begin(logs)
+
+    def on_train_batch_end(self, batch, logs=None):
+        # Only now every model is built and the names of its metrics are known.
+        if self._configuration is not None:
+            metrics = ", ".join(logs) if isinstance(logs, dict) else ""
+            self._describe(self._configuration | {"metrics": metrics} | self.config)
+            self._configuration = None
+        super().on_train_batch_end(batch, logs)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._epoch = epoch
+        if self.kernel_freq and epoch % self.kernel_freq == 0:
+            self._record_kernels()
+        with self._every_batch_due():
+            super().on_epoch_end(epoch, logs)
+
+    def on_test_end(self, logs=None):
+        with self._every_batch_due():
+            super().on_test_end(logs)
+
+    def on_train_end(self, logs=None):
+        if self.kernel_freq and self._recorded_epoch != self._epoch:
+            self._record_kernels()
+        self._model_writer.close()
+        super().on_train_end(logs)
+
+    def _describe(self, configuration):
+        import tensorflow as tf
+
+        with self._recording(step=0):
+            tf.summary.text(
+                "configuration", _table(["setting", "value"], configuration)
+            )
+            tf.summary.text(
+                "layers", _table(["layer", "weights"], _weights(self.model))
+            )
+            if self.draws_graph:
+                try:
+                    tf.summary.graph(graph_def(self.model))
+                except Exception as error:
+                    message = f"TensorBoard's Graphs tab stays empty: {error}"
+                    warnings.warn(message, stacklevel=2)
+
+    def _record_kernels(self):
+        import tensorflow as tf
+
+        with self._recording(self._epoch):
+            for name, kernel in _kernels(self.model).items():
+                # Two tags: under one TensorBoard shows the first kind alone.
+                tf.summary.histogram(f"{name}/histogram", kernel)
+                tf.summary.image(f"{name}/image", _picture(kernel)[None])
+        self._recorded_epoch = self._epoch
+
+    @contextlib.contextmanager
+    def _recording(self, step):
+        import tensorflow as tf
+
+        with self._model_writer.as_default(step), tf.summary.record_if(True):
+            yield
+        self._model_writer.flush()
+
+    @contextlib.contextmanager
+    def _every_batch_due(self):
+        """Keras asks `update_freq` also about what is written once an epoch."""
+        every = self.update_freq
+        self.update_freq = every if every == "epoch" else 1
+        yield
+        self.update_freq = every
+
+
+def _open_writer(log_dir, run):
+    import tensorflow as tf
+
+    try:
+        return tf.summary.create_file_writer(os.path.join(log_dir, run))
+    except tf.errors.OpError as error:
+        raise OSError(
+            f"TensorBoard cannot write to log_dir={log_dir!r}. Give the path of a "
+            f"folder that you may write to. {error.message}"
+        ) from error
+
+
+def _configuration(model, params):
+    """What is known of a run before its first batch."""
+
+    def name(loss):
+        return str(getattr(loss, "name", getattr(loss, "__name__", loss)))
+
+    rate = keras.ops.convert_to_numpy(model.optimizer.learning_rate)
+    return {
+        "model": f"{model.name} ({type(model).__name__})",
+        "optimizer": type(model.optimizer).__name__,
+        "learning rate": f"{float(rate):g}",
+        "loss": ", ".join(map(name, keras.tree.flatten(model.loss))),
+        "epochs": params["epochs"],
+        "steps per epoch": params["steps"],
+        "dtype policy": model.dtype_policy.name,
+        "jit_compile": model.jit_compile,
+        "run_eagerly": model.run_eagerly,
+        "steps_per_execution": model.steps_per_execution,
+        "backend": keras.backend.backend(),
+        "keras": keras.__version__,
+        "keras_nalu": importlib.metadata.version("keras-nalu"),
+    }
+
+
+def _weights(model):
+    """The weights of every layer that holds no other layer, by path and class."""
+    leaves = [layer for layer in layers(model) if len(list(layers(layer))) == 1]
+    return {
+        f"{layer.path} ({type(layer).__name__})": ", ".join(
+            f"{weight.name} {tuple(weight.shape)}" for weight in layer.weights
+        )
+        for layer in leaves
+    }
+
+
+def _table(head, rows):
+    """A table in Markdown."""
+    lines = []
+    for row in [head, ["---", "---"], *rows.items()]:
+        cells = (" ".join(str(cell).split()).replace("|", r"\|") for cell in row)
+        lines.append("| {} | {} |".format(*cells))
+    return "\n".join(lines)
+
+
+def _kernels(model):
+    """The effective weights of the arithmetic layers anywhere in a model, by tag."""
+    kernels = {}
+    for layer in layers(model):
+        if isinstance(layer, ArithmeticLayer) and layer.built:
+            path = layer.path.removeprefix(f"{model.name}/")
+            for name, kernel in layer.kernels.items():
+                kernel = keras.ops.convert_to_numpy(keras.ops.cast(kernel, "float32"))
+                kernels[unused(f"{path}/{name}", kernels)] = kernel
+    return kernels
+
+
+def _picture(kernel, pixels=256):
+    """A kernel in colours; of an axis longer than `pixels` every n-th entry."""
+    rows = kernel.reshape(-1, kernel.shape[-1])
+    down, right = (math.ceil(size / pixels) for size in rows.shape)
+    w = np.clip(rows[::down, ::right], -1, 1)
+    rgb = np.stack([1 + np.minimum(w, 0), 1 - np.abs(w), 1 - np.maximum(w, 0)], axis=-1)
+    image = np.round(255 * np.nan_to_num(rgb)).astype("uint8")
+    for axis, size in enumerate(w.shape):
+        side = pixels // size
+        image = np.repeat(image, side, axis)
+        # Lines, where there is room: a kernel of zeros would be an empty page.
+        if side > 4:
+            lines = np.moveaxis(image, axis, 0)
+            lines[::side] = lines[-1] = 128
+    return image

@@ -1,0 +1,126 @@
+"""Who imports whom: the arrows that keep a layer's file the paper's equation."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import keras_nalu
+
+ROOT = Path(keras_nalu.__file__).parent
+FILES = {path.relative_to(ROOT).as_posix(): path for path in ROOT.rglob("*.py")}
+
+WEIGHTS = {"initializers", "constraints", "regularizers", "ops"}
+LAYERS = {"layers"} | WEIGHTS
+MEASURES = {"losses", "metrics"}
+RUN = {"datasets", "formula", "training", "callbacks", "tensorboard"}
+#: Room -> the rooms below it, that it may import.
+ARROWS = {
+    "__init__": RUN | MEASURES | LAYERS | {"saving"},
+    "__main__": {"cli"},
+    "cli": RUN | MEASURES | LAYERS | {"saving", "experiments", "__init__"},
+    "experiments": RUN | MEASURES | LAYERS | {"saving", "__init__"},
+    "training": MEASURES | LAYERS,
+    "formula": LAYERS,
+    "callbacks": LAYERS,
+    "tensorboard": LAYERS | {"graph"},
+    "graph": set(),
+    "saving": LAYERS,
+    "datasets": set(),
+    "losses": {"ops"},
+    "metrics": {"ops"},
+    "layers": WEIGHTS,
+    "initializers": {"ops"},
+    "constraints": {"ops"},
+    "regularizers": {"ops"},
+    "ops": set(),
+}
+#: Whoever imported a layer can load a file that names a loss and a metric.
+DELIBERATE = {("layers/__init__.py", "losses"), ("layers/__init__.py", "metrics")}
+
+FRAMEWORKS = {"tensorflow", "jax", "torch"}
+#: Room -> what it may import, inside functions, beside Keras and NumPy.
+THIRD_PARTY = {
+    "training": FRAMEWORKS,
+    "tensorboard": FRAMEWORKS | {"tensorboard"},
+    "graph": FRAMEWORKS,
+    "saving": FRAMEWORKS,
+    "cli": {"rich", "scipy", "tensorboard"},
+    "experiments": {"scipy"},
+}
+
+
+def room(file):
+    return Path(file).parts[0].removesuffix(".py")
+
+
+def imports(path):
+    """(module, whether inside a function) of every import in the file."""
+    found = []
+
+    def visit(node, inside):
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.Import):
+                found.extend((alias.name, inside) for alias in child.names)
+            elif isinstance(child, ast.ImportFrom):
+                assert not child.level, f"{path}: relative import"
+                found.extend((f"{child.module}.{a.name}", inside) for a in child.names)
+            function = isinstance(child, ast.FunctionDef | ast.Lambda)
+            visit(child, inside or function)
+
+    visit(ast.parse(path.read_text()), False)
+    return found
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_arrows_go_down(file):
+    for module, inside in imports(FILES[file]):
+        top, *rest = module.split(".")
+        if top == "keras_nalu":
+            target = rest[0] if rest and rest[0] in ARROWS else "__init__"
+            allowed = ARROWS[room(file)] | {room(file)} - {"__init__"}
+            assert target in allowed or (file, target) in DELIBERATE, module
+        elif top not in sys.stdlib_module_names and top not in ("keras", "numpy"):
+            assert top in THIRD_PARTY.get(room(file), ()), module
+            assert inside, f"{module}: at the top of the file"
+        assert not module.startswith("keras.src"), module
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_every_file_has_a_home(file):
+    assert room(file) in ARROWS
+    assert Path(file).name not in ("utils.py", "common.py", "helpers.py", "types.py")
+    assert "keras.src" not in FILES[file].read_text()
+
+
+def test_the_package_alone_loads_no_framework():
+    heavy = {"keras", "numpy", "tensorboard", "scipy", "rich", *FRAMEWORKS}
+    code = f"import sys, keras_nalu; dir(keras_nalu); print({heavy} & {{*sys.modules}})"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (out.stdout, out.stderr, out.returncode) == ("set()\n", "", 0)
+
+
+@pytest.mark.parametrize("name", [*keras_nalu.__all__, "__version__"])
+def test_every_public_name_resolves(name):
+    assert getattr(keras_nalu, name) is not None
+    assert name in dir(keras_nalu) or name == "__version__"
+
+
+def test_public_names_are_declared_to_type_checkers():
+    tree = ast.parse((ROOT / "__init__.py").read_text())
+    declared = {
+        alias.asname
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert declared - {None, "TYPE_CHECKING"} == set(keras_nalu.__all__)
+
+
+def test_unknown_name():
+    with pytest.raises(
+        AttributeError, match="module 'keras_nalu' has no attribute 'N'"
+    ):
+        keras_nalu.N  # noqa: B018
