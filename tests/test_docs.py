@@ -1,0 +1,89 @@
+"""Every example of the docstrings and of README runs, and README's table is true."""
+
+import doctest
+import importlib
+import inspect
+import pkgutil
+import re
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+import keras_nalu
+from keras_nalu.layers import LAYERS
+
+README = Path(__file__).parent.parent / "README.md"
+MODULES = [
+    module.name
+    for module in pkgutil.walk_packages(keras_nalu.__path__, "keras_nalu.")
+    if module.name != "keras_nalu.__main__"
+]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_the_examples_of_the_docstrings(name):
+    public = {name: getattr(keras_nalu, name) for name in keras_nalu.__all__}
+    globs = {"keras": keras, "keras_nalu": keras_nalu, "np": np, **public}
+    module = importlib.import_module(name)
+    assert doctest.testmod(module, extraglobs=globs).failed == 0
+
+
+@pytest.mark.parametrize("name", keras_nalu.__all__)
+def test_every_public_name_is_documented(name):
+    thing = getattr(keras_nalu, name)
+    if not callable(thing):
+        return
+    documented = set(re.findall(r"^ {4,8}\*{0,2}(\w+): ", thing.__doc__, re.M))
+    arguments = set(inspect.signature(thing).parameters)
+    assert arguments <= documented
+    assert "Defaults to" not in thing.__doc__
+
+
+def blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```", README.read_text(), re.M | re.S)
+
+
+def test_the_python_of_readme_runs_from_top_to_bottom(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    for block in blocks("python"):
+        exec(compile(block, "README.md", "exec"), names)
+    printed = capsys.readouterr().out
+    shown = re.search(r"^prints.*?```\n(.*?)```", README.read_text(), re.M | re.S)[1]
+    formula, prediction = shown.splitlines()
+    first, second = printed.splitlines()[:2]
+    assert first == formula == "y = x0 * x1"
+    assert abs(float(second.strip("[]")) / float(prediction.strip("[]")) - 1) < 0.002
+
+
+def test_the_layer_table_of_readme_is_made_of_the_layers_facts():
+    rows = [
+        f"| `{name}` | {', '.join(layer.operations)} | {layer.domain} "
+        f"| [{layer.reference}](https://arxiv.org/abs/{layer.reference[6:]}) |"
+        for name, layer in LAYERS.items()
+    ]
+    assert "\n".join(rows) in README.read_text()
+
+
+def test_the_links_of_readme_lead_somewhere():
+    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", README.read_text())
+    assert len(links) == 3
+    for link in links:
+        assert (README.parent / link).exists(), link
+
+
+def test_the_options_that_readme_names_exist(capsys):
+    from keras_nalu.cli import main
+
+    options = re.findall(
+        r"keras-nalu (\w+)((?: --[\w-]+(?: \w+)?)+)", README.read_text()
+    )
+    assert options
+    for command, given in options:
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        known = capsys.readouterr().out
+        for option in re.findall(r"--[\w-]+", given):
+            assert option in known
