@@ -164,6 +164,9 @@ def _experiment(options, **changes):
             import keras
 
             from keras_nalu.experiments.notebook import Notebook
+
+            # It imports TensorFlow, too, where Keras computes with another backend.
+            keras.utils.set_random_seed(0)
     except ModuleNotFoundError as error:
         raise Failure(
             f"{error.name} is not installed, and Keras is configured for it. "
@@ -184,8 +187,7 @@ def _train(options):
     folder = _new_folder(options.output, options.operation)
     (folder / "config.json").write_text(json.dumps(dataclasses.asdict(run)) + "\n")
     model = run.nalu()
-    with _without_notices():
-        board = keras_nalu.TensorBoard(folder, config=dataclasses.asdict(run))
+    board = keras_nalu.TensorBoard(folder, config=dataclasses.asdict(run))
     saved = folder / "model.keras"
     started = time.perf_counter()
     try:
@@ -241,7 +243,8 @@ def _progress(epochs):
 @contextlib.contextmanager
 def _warnings_in_one_line():
     with warnings.catch_warnings():
-        warnings.simplefilter("default")
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("always", UserWarning)
         warnings.showwarning = lambda message, *_: print(
             f"keras-nalu: {message}", file=sys.stderr
         )

@@ -45,6 +45,7 @@ def blocks(language):
     return re.findall(rf"^```{language}\n(.*?)^```", README.read_text(), re.M | re.S)
 
 
+@pytest.mark.filterwarnings("ignore:TensorBoard's Graphs tab stays empty")
 def test_the_python_of_readme_runs_from_top_to_bottom(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     names = {}

@@ -400,7 +400,7 @@ def test_the_text_tab_holds_the_configuration(tmp_path):
     config = {"seed": 7, "cut|here": "a|b\nc"}
     train(one_layer(), tmp_path, epochs=3, compile=compile, config=config)
     rows = texts(read(tmp_path), "configuration").splitlines()
-    assert rows[:2] == ["| setting | value |", "|---|---|"]
+    assert rows[:2] == ["| setting | value |", "| --- | --- |"]
     for row in [
         "| optimizer | Adam |",
         "| learning rate | 0.25 |",
