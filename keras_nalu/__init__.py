@@ -43,7 +43,10 @@ __all__ = sorted(_ROOMS)  # pyright: ignore[reportUnsupportedDunderAll]
 
 def __getattr__(name: str):
     if name == "__version__":
-        return importlib.metadata.version("keras-nalu")
+        try:
+            return importlib.metadata.version("keras-nalu")
+        except importlib.metadata.PackageNotFoundError:
+            return "not installed"
     if name not in _ROOMS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_ROOMS[name]}"), name)

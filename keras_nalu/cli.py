@@ -11,7 +11,9 @@ import functools
 import json
 import math
 import os
+import shlex
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -33,6 +35,7 @@ class Failure(Exception):
 
 
 def main(argv=None) -> int:
+    sys.stdout = sys.stdout or open(os.devnull, "w")
     try:
         options = _parser().parse_args(argv)
         options.run(options)
@@ -45,7 +48,7 @@ def main(argv=None) -> int:
     except KeyboardInterrupt:
         failure = Failure("interrupted", 130)
     except MemoryError:
-        failure = Failure("not enough memory. Try a smaller --size")
+        failure = Failure("not enough memory. Try a smaller --size or --batch-size")
     except OSError as error:
         failure = Failure(f"cannot write: {error}. Try another --output")
     except Failure as error:
@@ -123,7 +126,7 @@ def _number(text, convert, accept, expected):
 
 
 def _positive(text):
-    return _number(text, int, lambda n: n > 0, "a positive whole number")
+    return _number(text, int, lambda n: 0 < n < 2**40, "a positive whole number")
 
 
 def _seed(text):
@@ -155,12 +158,31 @@ def _without_notices():
             os.close(stderr)
 
 
+@contextlib.contextmanager
+def _holding_interrupts():
+    """Lets Ctrl-C wait: an import that it hits may swallow it, and go on."""
+    held = []
+    handler = signal.signal(signal.SIGINT, lambda *_: held.append(True))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    if held:
+        raise KeyboardInterrupt
+
+
 def _experiment(options, **changes):
     """The experiment that the options ask for; Keras is imported here."""
     if "backend" in options:
         os.environ["KERAS_BACKEND"] = options.backend
+    backend = os.environ.get("KERAS_BACKEND", BACKENDS[0])
+    if backend not in BACKENDS:
+        raise Failure(
+            f"the environment asks for KERAS_BACKEND={backend}, which cannot train. "
+            f"Try --backend {BACKENDS[0]}"
+        )
     try:
-        with _without_notices():
+        with _holding_interrupts(), _without_notices():
             import keras
 
             from keras_nalu.experiments.notebook import Notebook
@@ -169,14 +191,9 @@ def _experiment(options, **changes):
             keras.utils.set_random_seed(0)
     except ModuleNotFoundError as error:
         raise Failure(
-            f"{error.name} is not installed, and Keras is configured for it. "
-            f'Try `pip install ".[{error.name}]"`, or --backend tensorflow'
+            f"{error.name} is not installed, and Keras is to compute with it. "
+            f'Try `pip install ".[{error.name}]"`, or --backend {BACKENDS[0]}'
         ) from error
-    if keras.backend.backend() not in BACKENDS:
-        raise Failure(
-            f"Keras is configured for the {keras.backend.backend()} backend, which "
-            f"cannot train. Try --backend {BACKENDS[0]}"
-        )
     given = {**vars(options), **changes}
     names = [field.name for field in dataclasses.fields(Notebook)]
     return Notebook(**{name: given[name] for name in names if name in given})
@@ -193,22 +210,25 @@ def _train(options):
     try:
         with _progress(run.epochs) as shown, _warnings_in_one_line():
             run.fit(model, [*shown, board])
+        seconds = time.perf_counter() - started
+        model.save(saved)
+        if any(math.isnan(weights.sum()) for weights in model.get_weights()):
+            raise Failure(
+                "the training diverged: the weights are not numbers any more. "
+                "Try a smaller --learning-rate"
+            )
+        print(f"\nTrained in {seconds:.0f} s: {run.epochs} epochs, seed {run.seed}.\n")
+        for line in run.report(model):
+            print(line, flush=True)
+    except BrokenPipeError:
+        model.save(saved)
+        raise
     except KeyboardInterrupt:
         model.save(saved)
         message = f"interrupted; what was trained so far is saved as {saved}"
         raise Failure(message, 130) from None
-    seconds = time.perf_counter() - started
-    model.save(saved)
-    if any(math.isnan(weights.sum()) for weights in model.get_weights()):
-        raise Failure(
-            "the training diverged: the weights are not numbers any more. "
-            "Try a smaller --learning-rate"
-        )
-    print(f"\nTrained in {seconds:.0f} s: {run.epochs} epochs, seed {run.seed}.\n")
-    for line in run.report(model):
-        print(line, flush=True)
-    print(f'\nModel    keras_nalu.load_model("{saved}")')
-    print(f"Graphs   {_tensorboard()} --logdir {folder}")
+    print(f"\nModel    keras_nalu.load_model({str(saved)!r})")
+    print(f"Graphs   {_tensorboard()} --logdir {shlex.quote(str(folder))}")
 
 
 def _new_folder(output, name):

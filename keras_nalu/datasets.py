@@ -19,6 +19,8 @@ EXTRAPOLATION = {"low": 100, "high": 1000}
 def generate_dataset(size=10000, seed=None, *, operation="multiply", low=0, high=9):
     """Rows of two integers and the result of an operation on them: the notebook's.
 
+    A divisor is never zero.
+
     Args:
         size: Number of rows.
         seed: An integer makes the data reproducible. Without one it comes from
@@ -26,8 +28,6 @@ def generate_dataset(size=10000, seed=None, *, operation="multiply", low=0, high
         operation: `"add"`, `"subtract"`, `"multiply"` or `"divide"`.
         low: The smallest integer.
         high: One above the largest integer, as in `numpy.random.randint`.
-
-    A divisor is never zero.
 
     Returns:
         `X` of shape (size, 2) and `Y` of shape (size, 1); integers, but for the floats

@@ -23,6 +23,7 @@ def read_formula(model, X, tolerance=0.05):
 
     Raises:
         TypeError: the model has a layer that is not arithmetic.
+        ValueError: there are no rows.
 
     Example:
 
@@ -34,6 +35,8 @@ def read_formula(model, X, tolerance=0.05):
     """
     layers = [model] if isinstance(model, ArithmeticLayer) else _chain(model)
     X = np.asarray(X)
+    if X.size == 0:
+        raise ValueError(f"Expected rows to read on. Received: X.shape={X.shape}.")
     X = X.reshape(-1, X.shape[-1])
     inputs = [f"x{i}" for i in range(X.shape[-1])]
     lines = []

@@ -6,18 +6,17 @@ import os
 import keras
 
 
-def layers(item, seen=None):
+def walk_layers(item, seen=None):
     """Every layer in a layer, a list or a dictionary, found by its attributes."""
-    seen = set() if seen is None else seen
-    if isinstance(item, keras.Layer) and id(item) not in seen:
-        seen.add(id(item))
+    seen = {} if seen is None else seen
+    if not isinstance(item, keras.Layer | dict | list | tuple) or id(item) in seen:
+        return
+    seen[id(item)] = item
+    if isinstance(item, keras.Layer):
         yield item
         item = vars(item)
-    if isinstance(item, dict):
-        item = list(item.values())
-    if isinstance(item, list | tuple):
-        for child in item:
-            yield from layers(child, seen)
+    for child in list(item.values()) if isinstance(item, dict) else item:
+        yield from walk_layers(child, seen)
 
 
 def unused(name, names):
@@ -55,10 +54,12 @@ def _inputs(model):
     if hasattr(model, "inputs"):
         lone = isinstance(model, keras.Sequential)
         return (model.inputs[0] if lone else model.input,), {}
-    shapes = model.get_build_config()
+    shapes = model.get_build_config() or {}
     args = [shapes[key] for key in ("input_shape",) if key in shapes]
     named = shapes.get("shapes_dict", {}).items()
     kwargs = {name.removesuffix("_shape"): shape for name, shape in named}
+    if not (args or kwargs):
+        raise ValueError("this model does not know the shapes of its inputs.")
     return keras.tree.map_shape_structure(keras.KerasTensor, (args, kwargs))
 
 
@@ -86,7 +87,7 @@ def _tensorflow_nodes(model, inputs):
     forward = tf.function(forward, autograph=False).get_concrete_function(*specs)
     operations = [op for op in forward.graph.get_operations() if op.outputs]
     index = {op.name: i for i, op in enumerate(operations)}
-    known = {layer.name for layer in layers(model)}
+    known = {layer.name for layer in walk_layers(model)}
     scopes = {os.path.dirname(op.name) for op in operations}
 
     def plain(scope):

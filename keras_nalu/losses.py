@@ -14,12 +14,12 @@ class L2Loss(keras.losses.Loss):
     another; the loss that Keras reports (the mean over the batches) can be compared
     between runs of the same batch size only.
 
+    Labels and predictions must have the same shape, but for a last axis of length 1.
+
     Args:
         reduction: How the samples' losses are put together, as in any Keras loss.
         name: Name of the loss.
         dtype: Dtype it is computed in.
-
-    Labels and predictions must have the same shape, but for a last axis of length 1.
 
     Raises:
         ValueError: the shapes differ in any other way.
@@ -39,4 +39,5 @@ class L2Loss(keras.losses.Loss):
         return keras.ops.sum(squares, axis=-1) if len(squares.shape) > 1 else squares
 
     def get_config(self):
+        # Keras' own leaves the dtype out.
         return {**super().get_config(), "dtype": self.dtype}

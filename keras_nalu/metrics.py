@@ -22,13 +22,13 @@ class IsCloseAccuracy(keras.metrics.MeanMetricWrapper):
     The tolerance scales with the prediction, as in `numpy.isclose(y_true, y_pred)`. An
     infinite prediction is right where the label is the same infinity, NaN never.
 
+    Labels and predictions must have the same shape, but for a last axis of length 1.
+
     Args:
         rtol: Relative tolerance, a share of the prediction.
         atol: Absolute tolerance.
         name: Name of the metric in the logs.
         dtype: Dtype of the result.
-
-    Labels and predictions must have the same shape, but for a last axis of length 1.
 
     Raises:
         ValueError: a tolerance is negative, or the shapes differ in any other way.

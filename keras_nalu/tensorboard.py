@@ -1,5 +1,4 @@
 import contextlib
-import importlib.metadata
 import math
 import numbers
 import os
@@ -8,7 +7,8 @@ import warnings
 import keras
 import numpy as np
 
-from keras_nalu.graph import graph_def, layers, unused
+from keras_nalu import __version__
+from keras_nalu.graph import graph_def, unused, walk_layers
 from keras_nalu.layers.base import ArithmeticLayer
 
 
@@ -82,6 +82,7 @@ class TensorBoard(keras.callbacks.TensorBoard):
         # A folder of its own: of two writers in one, TensorBoard loses events.
         self._model_writer = _open_writer(self.log_dir, "model")
         self._epoch = self._recorded_epoch = None
+        self._arithmetic = []
         self._configuration = _configuration(self.model, self.params)
         super().on_train_begin(logs)
 
@@ -91,6 +92,11 @@ class TensorBoard(keras.callbacks.TensorBoard):
             metrics = ", ".join(logs) if isinstance(logs, dict) else ""
             self._describe(self._configuration | {"metrics": metrics} | self.config)
             self._configuration = None
+            self._arithmetic = [
+                layer
+                for layer in walk_layers(self.model)
+                if isinstance(layer, ArithmeticLayer) and layer.built
+            ]
         super().on_train_batch_end(batch, logs)
 
     def on_epoch_end(self, epoch, logs=None):
@@ -131,7 +137,7 @@ class TensorBoard(keras.callbacks.TensorBoard):
         import tensorflow as tf
 
         with self._recording(self._epoch):
-            for name, kernel in _kernels(self.model).items():
+            for name, kernel in _kernels(self.model, self._arithmetic).items():
                 # Two tags: under one TensorBoard shows the first kind alone.
                 tf.summary.histogram(f"{name}/histogram", kernel)
                 tf.summary.image(f"{name}/image", _picture(kernel)[None])
@@ -186,13 +192,15 @@ def _configuration(model, params):
         "steps_per_execution": model.steps_per_execution,
         "backend": keras.backend.backend(),
         "keras": keras.__version__,
-        "keras_nalu": importlib.metadata.version("keras-nalu"),
+        "keras_nalu": __version__,
     }
 
 
 def _weights(model):
     """The weights of every layer that holds no other layer, by path and class."""
-    leaves = [layer for layer in layers(model) if len(list(layers(layer))) == 1]
+    leaves = [
+        layer for layer in walk_layers(model) if len(list(walk_layers(layer))) == 1
+    ]
     return {
         f"{layer.path} ({type(layer).__name__})": ", ".join(
             f"{weight.name} {tuple(weight.shape)}" for weight in layer.weights
@@ -210,15 +218,14 @@ def _table(head, rows):
     return "\n".join(lines)
 
 
-def _kernels(model):
-    """The effective weights of the arithmetic layers anywhere in a model, by tag."""
+def _kernels(model, layers):
+    """The effective weights of arithmetic layers by tag."""
     kernels = {}
-    for layer in layers(model):
-        if isinstance(layer, ArithmeticLayer) and layer.built:
-            path = layer.path.removeprefix(f"{model.name}/")
-            for name, kernel in layer.kernels.items():
-                kernel = keras.ops.convert_to_numpy(keras.ops.cast(kernel, "float32"))
-                kernels[unused(f"{path}/{name}", kernels)] = kernel
+    for layer in layers:
+        path = layer.path.removeprefix(f"{model.name}/")
+        for name, kernel in layer.kernels.items():
+            kernel = keras.ops.convert_to_numpy(keras.ops.cast(kernel, "float32"))
+            kernels[unused(f"{path}/{name}", kernels)] = kernel
     return kernels
 
 

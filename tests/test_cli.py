@@ -1,11 +1,15 @@
+import contextlib
 import json
+import os
 import re
 import signal
 import subprocess
 import sys
 
 import keras
+import numpy as np
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import keras_nalu
 from keras_nalu.cli import main
@@ -41,7 +45,7 @@ def test_train_prints_the_notebooks_lines_and_what_it_learned(trained):
     assert re.search(r"formula +y: no formula yet, W = ", result.stdout)
     assert re.search(r"NALU, 6 weights +\S+% +\S+%\n", result.stdout)
     assert re.search(r"MLP, 337 weights +\S+% +\S+%\n", result.stdout)
-    assert f'keras_nalu.load_model("{folder}/model.keras")' in result.stdout
+    assert f"keras_nalu.load_model('{folder}/model.keras')" in result.stdout
     assert f"tensorboard --logdir {folder}" in result.stdout
 
 
@@ -100,6 +104,53 @@ def test_a_bad_option_is_one_line(options, said, capsys):
     assert stderr.count("\n") == 1
 
 
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_without_permission_is_one_line(tmp_path, capsys):
+    tmp_path.chmod(0o500)
+    assert main(["train", "--output", str(tmp_path)]) == 1
+    assert "Permission denied" in capsys.readouterr().err
+
+
+def test_a_backend_that_cannot_train_is_one_line(monkeypatch, capsys):
+    monkeypatch.setenv("KERAS_BACKEND", "numpy")
+    assert main(["train"]) == 1
+    stderr = capsys.readouterr().err
+    assert "KERAS_BACKEND=numpy, which cannot train. Try --backend" in stderr
+
+
+def test_a_size_beyond_memory_is_one_line(tmp_path, capsys):
+    size = str(2**40 - 1)
+    assert main(["train", "--size", size, "--output", str(tmp_path)]) == 1
+    assert "not enough memory" in capsys.readouterr().err
+
+
+def test_the_backend_can_be_chosen(tmp_path):
+    pytest.importorskip("jax")
+    torch = {**os.environ, "KERAS_BACKEND": "torch"}
+    options = [*QUICK, "--backend", "jax", "--output", str(tmp_path)]
+    assert run(*options, env=torch).returncode == 0
+    events = EventAccumulator(str(next(tmp_path.glob("*/model"))), {"tensors": 0})
+    table = events.Reload().Tensors("configuration")[0].tensor_proto.string_val[0]
+    assert b"| backend | jax |" in table
+
+
+def test_a_terminal_shows_a_bar(tmp_path):
+    ours, theirs = os.openpty()
+    options = [*QUICK, "--output", str(tmp_path)]
+    process = subprocess.Popen(
+        [*COMMAND, *options], stdout=theirs, env={**os.environ, "TERM": "xterm"}
+    )
+    os.close(theirs)
+    shown = b""
+    with contextlib.suppress(OSError):  # Linux says so that the other end is closed.
+        while more := os.read(ours, 4096):
+            shown += more
+    assert process.wait(60) == 0
+    assert "━".encode() in shown
+    assert b"epoch 1, loss: " in shown
+    assert b"formula" in shown
+
+
 def test_an_unwritable_folder_is_one_line_before_any_training(tmp_path, capfd):
     (tmp_path / "file").touch()
     assert main(["train", "--output", str(tmp_path / "file")]) == 1
@@ -133,13 +184,12 @@ def test_a_reader_that_leaves_is_no_error(tmp_path):
     result = subprocess.run(command, shell=True, capture_output=True, text=True)
     assert result.stdout.startswith("epoch 0, ")
     assert "Error" not in result.stderr
+    assert list(tmp_path.glob("*/model.keras"))
 
 
 def test_diverged_training_is_said(tmp_path, monkeypatch, capsys):
-    def diverge(run, model, callbacks):
-        model.set_weights([weights * float("nan") for weights in model.get_weights()])
-
-    monkeypatch.setattr(Notebook, "fit", diverge)
+    data = np.ones((30, 2)), np.full((30, 1), np.inf)
+    monkeypatch.setattr(Notebook, "data", lambda run: data)
     assert main([*QUICK, "--output", str(tmp_path)]) == 1
     stderr = capsys.readouterr().err
     assert "diverged" in stderr

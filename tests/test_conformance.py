@@ -561,6 +561,17 @@ def test_wrong_units(cls, units):
 
 
 @each_layer
+def test_a_subclass_need_not_repeat_the_signature(cls):
+    class Sub(cls):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+
+    config = Sub(3, kernel_regularizer="l2").get_config()
+    assert config["units"] == 3
+    assert Sub.from_config(config).get_config() == config
+
+
+@each_layer
 def test_numpy_units(cls):
     layer = cls(np.int64(3))
     assert layer(X).shape == (4, 3)
@@ -569,7 +580,7 @@ def test_numpy_units(cls):
 
 @each_layer
 @pytest.mark.parametrize(
-    "epsilon", [0, -1, float("nan"), float("inf"), "x", None, 1j, [1]]
+    "epsilon", [0, -1, 1e-50, float("nan"), float("inf"), "x", None, 1j, [1]]
 )
 def test_wrong_epsilon(cls, epsilon):
     if takes(cls, "epsilon"):

@@ -50,13 +50,15 @@ def test_the_python_of_readme_runs_from_top_to_bottom(tmp_path, monkeypatch, cap
     monkeypatch.chdir(tmp_path)
     names = {}
     for block in blocks("python"):
+        if keras.backend.backend() == "torch":
+            block = block.replace(", steps_per_execution=100", "")
         exec(compile(block, "README.md", "exec"), names)
     printed = capsys.readouterr().out
     shown = re.search(r"^prints.*?```\n(.*?)```", README.read_text(), re.M | re.S)[1]
     formula, prediction = shown.splitlines()
     first, second = printed.splitlines()[:2]
     assert first == formula == "y = x0 * x1"
-    assert abs(float(second.strip("[]")) / float(prediction.strip("[]")) - 1) < 0.002
+    assert abs(float(second.strip("[]")) / float(prediction.strip("[]")) - 1) < 1e-4
 
 
 def test_the_layer_table_of_readme_is_made_of_the_layers_facts():
@@ -68,9 +70,16 @@ def test_the_layer_table_of_readme_is_made_of_the_layers_facts():
     assert "\n".join(rows) in README.read_text()
 
 
+def test_the_outputs_in_readme_say_what_the_commands_say():
+    readme = README.read_text()
+    assert re.search(r"^\d+ of 20 seeds reached accuracy 1\.0 within 200", readme, re.M)
+    assert re.search(r"^  formula  y = x0 \* x1$", readme, re.M)
+    assert re.search(r"^  NALU, 6 weights +\S+% +\S+%$", readme, re.M)
+
+
 def test_the_links_of_readme_lead_somewhere():
     links = re.findall(r"\]\((?!https?:)([^)#]+)\)", README.read_text())
-    assert len(links) == 3
+    assert links
     for link in links:
         assert (README.parent / link).exists(), link
 

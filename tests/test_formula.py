@@ -83,6 +83,11 @@ def test_data_of_any_rank_and_of_zeros_alone():
     assert zeros == ["y: no formula yet, W = (1.000, 1.000), gate from 0.500 to 0.500"]
 
 
+def test_no_rows_are_refused():
+    with pytest.raises(ValueError, match=r"Received: X.shape=\(0, 2\)"):
+        read_formula(nac((1, 1)), np.zeros((0, 2)))
+
+
 def test_a_layer_that_is_not_arithmetic_is_refused():
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     with pytest.raises(

@@ -62,13 +62,14 @@ def run_tf1(X, start, epochs):
         loss = tf.nn.l2_loss(Y_pred - Y_true)
         optimizer = tf1.train.AdamOptimizer(1e-3).minimize(loss)
         sess.run(tf1.global_variables_initializer())
-        step = sess.make_callable([optimizer, Y_pred, loss], [in_dim, Y_true])
         rows = []
         for _ in range(epochs):
             correct = 0
             for j in range(0, len(X_data), BATCH):
-                ys = Y_data[j : j + BATCH]
-                _, ys_pred, last = step(X_data[j : j + BATCH], ys)
+                xs, ys = X_data[j : j + BATCH], Y_data[j : j + BATCH]
+                _, ys_pred, last = sess.run(
+                    [optimizer, Y_pred, loss], feed_dict={in_dim: xs, Y_true: ys}
+                )
                 correct += np.sum(np.isclose(ys, ys_pred, atol=1e-4, rtol=1e-4))
             rows.append((correct, last, *sess.run(weights)))
     names = ("correct", "loss_last_batch", *WEIGHTS)

@@ -31,11 +31,7 @@ EQUATION = {
     ("log_space", "mix"),
 }
 
-pytestmark = [
-    # Keras on TensorFlow, with NumPy 2.
-    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:Sparse invariant checks:UserWarning"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore:Sparse invariant checks:UserWarning")
 
 
 def train(model, log_dir, epochs=1, x=None, y=None, compile=None, fit=None, **options):

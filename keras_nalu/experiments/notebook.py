@@ -36,13 +36,13 @@ class Notebook:
             1000, self.seed, operation=self.operation, **EXTRAPOLATION
         )
 
-    def compiled(self, model, optimizer, loss, metrics=(), batch_size=10):
+    def compiled(self, model, optimizer, loss, metrics, batch_size):
         backend = keras.backend.backend()
         steps = -(-self.size // batch_size)
         model.compile(
             optimizer,
             loss,
-            metrics=list(metrics),
+            metrics=metrics,
             steps_per_execution=min(steps, STEPS_PER_EXECUTION.get(backend, 1)),
             jit_compile=backend != "torch",
         )
@@ -83,7 +83,7 @@ class Notebook:
         layers = [dense(16, activation="relu"), dense(16, activation="relu"), dense(1)]
         model = keras.Sequential([keras.Input((2,)), *layers])
         optimizer = keras.optimizers.Adam(1e-2)
-        self.compiled(model, optimizer, "mse", batch_size=100)
+        self.compiled(model, optimizer, "mse", [], 100)
         X, Y = self.data()
         model.fit(X, Y, batch_size=100, epochs=-(-self.epochs // 4), verbose=0)
         return model
@@ -125,6 +125,6 @@ def _span(X):
 
 
 def relative_error(model, X, Y):
-    """The mean absolute error, as a share of the mean absolute label."""
+    """The mean absolute error, as a share of the mean absolute label if not zero."""
     error = np.abs(keras.ops.convert_to_numpy(model(X)) - Y)
-    return float(np.mean(error) / np.mean(np.abs(Y)))
+    return float(np.mean(error) / (np.mean(np.abs(Y)) or 1))

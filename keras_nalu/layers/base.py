@@ -17,11 +17,11 @@ broadcast over it.
 """
 
 import inspect
-import math
 import numbers
 
 import keras
-from keras import constraints, initializers, ops, regularizers
+import numpy as np
+from keras import constraints, initializers, regularizers
 
 
 def effective(read):
@@ -39,8 +39,8 @@ def effective(read):
 
 
 def positive(name, value):
-    """`value`, if it is a positive finite number."""
-    if not isinstance(value, numbers.Real) or not 0 < float(value) < math.inf:
+    """`value`, if it is a positive finite number, in float32 too."""
+    if not isinstance(value, numbers.Real) or not 0 < np.float32(value) < np.inf:
         raise ValueError(
             f"Received an invalid value for `{name}`, expected a positive number. "
             f"Received: {name}={value!r}"
@@ -159,7 +159,7 @@ class ArithmeticLayer(keras.layers.Layer):
 
     def cast(self, x):
         """`x`, integers and sparse tensors too, as a dense tensor to compute with."""
-        return ops.convert_to_tensor(x, dtype=self.compute_dtype, sparse=False)
+        return keras.ops.convert_to_tensor(x, dtype=self.compute_dtype, sparse=False)
 
     @property
     def kernels(self):
@@ -175,7 +175,11 @@ class ArithmeticLayer(keras.layers.Layer):
         classes = type(self).__mro__
         for cls in classes[: classes.index(ArithmeticLayer) + 1]:
             for name, parameter in inspect.signature(cls.__init__).parameters.items():
-                if name != "self" and parameter.kind is not parameter.VAR_KEYWORD:
+                variadic = parameter.kind in (
+                    parameter.VAR_POSITIONAL,
+                    parameter.VAR_KEYWORD,
+                )
+                if name != "self" and not variadic:
                     value = getattr(self, name)
                     config[name] = keras.saving.serialize_keras_object(value)
         return config

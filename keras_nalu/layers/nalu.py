@@ -25,8 +25,9 @@ class NALU(ArithmeticLayer):
     in float32 at least, whatever the dtype policy: in float16 `epsilon` vanishes and
     products overflow.
 
-    A path may overflow, at 3e38 in float32, although the other is the one that counts:
-    the output is infinite then, and NaN where the gate has closed on it (0 * inf).
+    A path may overflow (at 3e38 in float32; the sum at 65504 under a float16 policy)
+    although the other is the one that counts: the output is infinite then, and NaN
+    where the gate has closed on it (0 * inf).
 
     Args:
         units: Size of the last axis of the outputs.
