@@ -77,7 +77,7 @@ def test_a_person_sees_the_equation_at_first_sight(page, tmp_path):
         show(page, url, "text")
         page.locator("td", has_text="steps per epoch").wait_for()
         assert page.locator("td", has_text="seed").is_visible()
-        assert page.locator("code", has_text="nalu (NALU)").is_visible()
+        assert page.locator("td", has_text="W_hat (2, 1)").is_visible()
 
 
 def test_a_layer_among_others_opens_on_the_equation(page, tmp_path):
