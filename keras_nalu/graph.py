@@ -31,7 +31,7 @@ def graph_def(model):
 
     backend = keras.backend.backend()
     if backend not in ("tensorflow", "jax"):
-        raise NotImplementedError(
+        raise RuntimeError(
             f"the {backend} backend keeps no name scopes to draw from. TensorFlow and "
             "JAX do: train an epoch with KERAS_BACKEND=tensorflow to see the graph."
         )

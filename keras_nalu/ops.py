@@ -18,7 +18,7 @@ def linear(x, W):
 
 
 def nac_weight(W_hat, M_hat):
-    """`tanh(W_hat) * sigmoid(M_hat)`: drawn towards -1, 0 and 1."""
+    """`tanh(W_hat) * sigmoid(M_hat)`: biased towards -1, 0 and 1."""
     return ops.tanh(widen(W_hat)) * ops.sigmoid(widen(M_hat))
 
 

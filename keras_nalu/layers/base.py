@@ -7,7 +7,7 @@ Glossary:
 |----------------|-----------------|---------------|--------------------------------|
 | x              | the inputs      | (..., in)     | any                            |
 | W-hat, M-hat   | `W_hat`,`M_hat` | (in, units)   | any: the stored weights        |
-| W              | `kernel`        | (in, units)   | effective: drawn to -1, 0, 1   |
+| W              | `kernel`        | (in, units)   | effective: near -1, 0, 1       |
 | G              | `G`             | (in, units)   | any: the gate's stored weights |
 | g              | `gate(x)`       | (..., units)  | (0, 1)                         |
 | y              | the outputs     | (..., units)  | any                            |
@@ -49,7 +49,7 @@ def positive(name, value):
 
 
 def _own_draw(initializer, index):
-    """An initializer that draws its own values for the `index`-th weight of a layer.
+    """An initializer that draws independently for the `index`-th weight of a layer.
 
     One Keras initializer called twice returns the same values, seeded or not:
     `W_hat` would equal `M_hat`. A `SeedGenerator` moves on by itself.
@@ -70,8 +70,8 @@ class ArithmeticLayer(keras.layers.Layer):
 
     Args:
         units: Size of the last axis of the outputs.
-        kernel_initializer: Initializer of the kernels' stored weights; each weight is
-            a draw of its own. `None` takes the layer's own `initializer`.
+        kernel_initializer: Initializer of the kernels' stored weights, drawn
+            independently. `None` takes the layer's own `initializer`.
         kernel_regularizer: Regularizer of each of the kernels' stored weights (not of
             the effective `kernel`).
         kernel_constraint: Constraint of each of the kernels' stored weights (not of

@@ -6,7 +6,7 @@ from keras_nalu.layers.base import ArithmeticLayer, effective
 
 @keras.saving.register_keras_serializable(package="keras_nalu")
 class NAC(ArithmeticLayer):
-    """Neural Accumulator: a linear map whose weights are drawn towards -1, 0 and 1.
+    """Neural Accumulator: a linear map whose weights are biased towards -1, 0 and 1.
 
         W = tanh(W_hat) * sigmoid(M_hat)                                         (1)
         a = x W                                                                  (2)
@@ -20,7 +20,7 @@ class NAC(ArithmeticLayer):
 
     Args:
         units: Size of the last axis of the outputs.
-        kernel_initializer: Initializer of `W_hat` and `M_hat`, each a draw of its own.
+        kernel_initializer: Initializer of `W_hat` and `M_hat`, drawn independently.
         kernel_regularizer: Regularizer of `W_hat` and of `M_hat`, the stored weights.
         kernel_constraint: Constraint of `W_hat` and of `M_hat`, the stored weights.
         **kwargs: `name`, `dtype` and the other arguments of any Keras layer.

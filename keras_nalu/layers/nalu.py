@@ -31,7 +31,7 @@ class NALU(ArithmeticLayer):
 
     Args:
         units: Size of the last axis of the outputs.
-        kernel_initializer: Initializer of `W_hat` and `M_hat`, each a draw of its own.
+        kernel_initializer: Initializer of `W_hat` and `M_hat`, drawn independently.
         gate_initializer: Initializer of `G`.
         kernel_regularizer: Regularizer of `W_hat` and of `M_hat`, the stored weights.
         gate_regularizer: Regularizer of `G`.
