@@ -25,7 +25,7 @@ ARROWS = {
     "training": MEASURES | LAYERS,
     "formula": LAYERS,
     "callbacks": LAYERS,
-    "tensorboard": LAYERS | {"graph"},
+    "tensorboard": LAYERS | {"graph", "__init__"},
     "graph": set(),
     "saving": LAYERS,
     "datasets": set(),
