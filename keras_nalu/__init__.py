@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from keras_nalu.metrics import LastBatchLoss as LastBatchLoss
     from keras_nalu.saving import load_model as load_model
     from keras_nalu.tensorboard import TensorBoard as TensorBoard
+    from keras_nalu.training import Model as Model
+    from keras_nalu.training import Sequential as Sequential
 
     __version__: str
 
@@ -32,6 +34,8 @@ _ROOMS = {
     "LastBatchLoss": "metrics",
     "NAC": "layers",
     "NALU": "layers",
+    "Model": "training",
+    "Sequential": "training",
     "TensorBoard": "tensorboard",
     "generate_dataset": "datasets",
     "load_model": "saving",

@@ -5,18 +5,7 @@ import os
 
 import keras
 
-
-def walk_layers(item, seen=None):
-    """Every layer in a layer, a list or a dictionary, found by its attributes."""
-    seen = {} if seen is None else seen
-    if not isinstance(item, keras.Layer | dict | list | tuple) or id(item) in seen:
-        return
-    seen[id(item)] = item
-    if isinstance(item, keras.Layer):
-        yield item
-        item = vars(item)
-    for child in list(item.values()) if isinstance(item, dict) else item:
-        yield from walk_layers(child, seen)
+from keras_nalu.layers.base import walk_layers
 
 
 def unused(name, names):

@@ -95,7 +95,8 @@ class LastBatchLoss(keras.metrics.Metric):
         self.value.assign(keras.ops.mean(self.loss(y_true, y_pred, sample_weight)))
 
     def result(self):
-        return keras.ops.convert_to_tensor(self.value)
+        # A copy: TensorFlow's tensor of a variable changes with the variable.
+        return keras.ops.copy(self.value)
 
     def get_config(self):
         loss = keras.saving.serialize_keras_object(self.loss)

@@ -8,8 +8,8 @@ import keras
 import numpy as np
 
 from keras_nalu import __version__
-from keras_nalu.graph import graph_def, unused, walk_layers
-from keras_nalu.layers.base import ArithmeticLayer
+from keras_nalu.graph import graph_def, unused
+from keras_nalu.layers.base import ArithmeticLayer, walk_layers
 
 
 class TensorBoard(keras.callbacks.TensorBoard):

@@ -26,7 +26,7 @@ ARROWS = {
     "formula": LAYERS,
     "callbacks": LAYERS,
     "tensorboard": LAYERS | {"graph", "__init__"},
-    "graph": set(),
+    "graph": {"layers"},
     "saving": LAYERS,
     "datasets": set(),
     "losses": {"ops"},

@@ -38,6 +38,19 @@ def effective(read):
     return property(get, doc=read.__doc__)
 
 
+def walk_layers(item, seen=None):
+    """Every layer in a layer, a list or a dictionary, found by its attributes."""
+    seen = {} if seen is None else seen
+    if not isinstance(item, keras.Layer | dict | list | tuple) or id(item) in seen:
+        return
+    seen[id(item)] = item
+    if isinstance(item, keras.Layer):
+        yield item
+        item = vars(item)
+    for child in list(item.values()) if isinstance(item, dict) else item:
+        yield from walk_layers(child, seen)
+
+
 def positive(name, value):
     """`value`, if it is a positive finite number, in float32 too."""
     if not isinstance(value, numbers.Real) or not 0 < np.float32(value) < np.inf:

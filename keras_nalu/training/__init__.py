@@ -1,0 +1,2 @@
+from keras_nalu.training.fused import Model as Model
+from keras_nalu.training.fused import Sequential as Sequential

@@ -1,0 +1,303 @@
+"""Keras models whose training steps run as one loop on the device.
+
+`fit` and `evaluate` are Keras' own. What they call once a chunk of steps is replaced:
+it runs Keras' `train_step` in a loop that XLA compiles (`on_tensorflow.py`,
+`on_jax.py`), over batches that are on the device already (`feeds.py`).
+"""
+
+import contextlib
+import functools
+import importlib
+import inspect
+import math
+import numbers
+import warnings
+
+import keras
+
+from keras_nalu.layers.base import walk_layers
+from keras_nalu.training import feeds
+
+#: What bounds a chunk by default: about a second of arithmetic, so that the progress
+#: bar moves; steps; and steps of batches that come one by one, where more gain nothing.
+CHUNK_FLOPS = 1e9
+CHUNK_STEPS = 10_000
+ITERATED_STEPS = 100
+
+
+class Fused:
+    """The mixin that puts the steps of training and evaluation into one loop."""
+
+    def compile(self, *args, steps_per_execution="auto", jit_compile="auto", **kwargs):
+        automatic = steps_per_execution == "auto"
+        if not automatic and (
+            not isinstance(steps_per_execution, numbers.Integral)
+            or steps_per_execution < 1
+        ):
+            raise ValueError(
+                "Received an invalid value for `steps_per_execution`, expected 'auto' "
+                "or a positive integer. Received: "
+                f"steps_per_execution={steps_per_execution!r}"
+            )
+        super().compile(
+            *args,
+            steps_per_execution=1 if automatic else int(steps_per_execution),
+            jit_compile=jit_compile,
+            **kwargs,
+        )
+        self._asked = {
+            "steps_per_execution": steps_per_execution,
+            "jit_compile": jit_compile,
+        }
+        self._loops = {}
+        self._feeds = {}
+
+    def get_compile_config(self):
+        config = super().get_compile_config()
+        return {**config, **self._asked} if config else config
+
+    def compile_from_config(self, config):
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        if self.built:
+            self.optimizer.build(self.trainable_variables)
+
+    @functools.wraps(keras.Model.fit)
+    def fit(self, *args, **kwargs):
+        call = _arguments(keras.Model.fit, self, args, kwargs)
+        if not self._fuses():
+            return super().fit(**call)
+        plain = dict(call)
+        _hold_out(call)
+        feed = _feed(call, "steps_per_epoch", call.get("shuffle", True))
+        if isinstance(feed, feeds.Arrays):
+            call["shuffle"] = False
+        held_out = call.get("validation_data")
+        if isinstance(held_out, tuple | list):
+            x, y, weight = keras.utils.unpack_x_y_sample_weight(held_out)
+            size = call.get("validation_batch_size") or call.get("batch_size")
+            test = {"x": x, "y": y, "sample_weight": weight, "batch_size": size}
+            test["steps"] = call.get("validation_steps")
+            _feed(test, "steps")
+            if isinstance(test["x"], feeds.Arrays):
+                call["validation_data"] = test["x"]
+                call["validation_steps"] = test["steps"]
+        with self._fed("train", feed) as fused:
+            return super().fit(**call if fused else plain)
+
+    @functools.wraps(keras.Model.evaluate)
+    def evaluate(self, *args, **kwargs):
+        call = _arguments(keras.Model.evaluate, self, args, kwargs)
+        within_fit = call.get("_use_cached_eval_dataset", False)
+        if not self._fuses() or (within_fit and "train" not in self._feeds):
+            return super().evaluate(**call)
+        plain = dict(call)
+        feed = _feed(call, "steps")
+        with self._fed("test", feed, within_fit) as fused:
+            return super().evaluate(**call if fused else plain)
+
+    def make_train_function(self, force=False):
+        if "train" in self._feeds:
+            self.train_function = self._function("train", self.train_step, force)
+        else:
+            super().make_train_function(force)
+
+    def make_test_function(self, force=False):
+        if "test" in self._feeds:
+            self.test_function = self._function("test", self.test_step, force)
+        else:
+            super().make_test_function(force)
+
+    def _fuses(self):
+        """Whether the steps can run as one loop; else Keras' own `fit` does it all."""
+        backend = keras.backend.backend()
+        if (
+            not self.compiled
+            or self.run_eagerly
+            or not self._asked["jit_compile"]
+            or self._asked["steps_per_execution"] == 1
+            or not all(layer.supports_jit for layer in walk_layers(self))
+        ):
+            return False
+        if backend not in ("tensorflow", "jax"):
+            reason = f"there is no loop on the device for the {backend} backend"
+        elif keras.distribution.distribution() is not None or (
+            backend == "tensorflow"
+            and self.distribute_strategy.num_replicas_in_sync > 1
+        ):
+            reason = "the model is on several devices"
+        else:
+            return True
+        warnings.warn(f"Training step by step, as Keras does: {reason}.", stacklevel=3)
+        return False
+
+    @contextlib.contextmanager
+    def _fed(self, kind, feed, within_fit=False):
+        """Fuses the steps meanwhile, if there are enough of them in a chunk."""
+        before = self.steps_per_execution, self.train_function, self.test_function
+        if not within_fit and self._asked["steps_per_execution"] == "auto":
+            self.steps_per_execution = self._chunk_steps(feed)
+        if self.steps_per_execution > 1:
+            self._feeds[kind] = feed
+        try:
+            yield kind in self._feeds
+        finally:
+            self._feeds.pop(kind, None)
+            if not within_fit:
+                self.steps_per_execution = before[0]
+            self.train_function, self.test_function = before[1:]
+
+    def _chunk_steps(self, feed):
+        if not isinstance(feed, feeds.Arrays):
+            # Keras counts whole chunks: an epoch must be a number of them.
+            return max(
+                n
+                for n in range(1, ITERATED_STEPS + 1)
+                if (feed.steps or ITERATED_STEPS) % n == 0
+            )
+        if not self.built:
+            x, *_ = keras.utils.unpack_x_y_sample_weight(feed[0])
+            self(x)
+        flops = 6 * self.count_params() * feed.batch_size
+        return math.ceil(
+            min(feed.steps, CHUNK_STEPS, max(1, CHUNK_FLOPS // max(1, flops)))
+        )
+
+    def _function(self, kind, step, force):
+        """What Keras calls for every chunk of steps."""
+        backend = importlib.import_module(
+            f"keras_nalu.training.on_{keras.backend.backend()}"
+        )
+        if force:
+            self._loops.clear()
+        if self.built:
+            self.optimizer.build(self.trainable_variables)
+
+        def function(*state_and_iterator):
+            *state, iterator = state_and_iterator
+            feed, steps = self._feeds[kind], self.steps_per_execution
+            logs = None
+            for reader, data, first, last in feed.chunk(steps, iterator):
+                if (kind, reader) not in self._loops:
+                    self._loops[kind, reader] = backend.make_loop(step, reader)
+                loop = self._loops[kind, reader]
+                logs, *state = loop(*state, data, first, last)
+            return (logs, *state) if state else logs
+
+        return function
+
+
+def _arguments(method, model, args, kwargs):
+    given = inspect.signature(method).bind(model, *args, **kwargs).arguments
+    del given["self"]
+    return given | given.pop("kwargs", {})
+
+
+def _hold_out(call):
+    """Carries `validation_split` out as Keras does: the last rows are held out."""
+    share = call.get("validation_split")
+    data = [call.get(name) for name in ("x", "y", "sample_weight")]
+    if not share or call.get("validation_data") is not None:
+        return
+    if feeds.are_arrays(data):
+        rows = feeds.count_rows(data)
+        at = math.floor(rows * (1 - share))
+        if 0 < at < rows:
+            call["validation_data"] = tuple(feeds.take_rows(data, slice(at, None)))
+            call.update(
+                zip(("x", "y", "sample_weight"), feeds.take_rows(data, slice(at)))
+            )
+            del call["validation_split"]
+
+
+def _feed(call, steps, shuffle=False):
+    """Where the batches come from. Arrays, `call` gives to Keras in our wrapping."""
+    if isinstance(call["x"], feeds.Arrays):
+        return call["x"]
+    data = keras.utils.pack_x_y_sample_weight(
+        call.get("x"), call.get("y"), call.get("sample_weight")
+    )
+    # Keras knows how to weigh the classes, how to go on after `steps` and what to
+    # say to a wrong split.
+    left_to_keras = (
+        call.get(steps) is not None
+        or call.get("class_weight")
+        or call.get("validation_split")
+    )
+    if left_to_keras or not feeds.are_arrays(data):
+        return feeds.Batches(call.get(steps))
+    if not feeds.count_rows(data):
+        raise ValueError("Expected rows of data. Received arrays with none.")
+    feed = feeds.Arrays(data, call.get("batch_size") or 32, shuffle)
+    call.update({"x": feed, "y": None, "sample_weight": None, steps: feed.steps})
+    return feed
+
+
+@keras.saving.register_keras_serializable(package="keras_nalu")
+class Sequential(Fused, keras.Sequential):
+    """`keras.Sequential`, whose training steps run as one loop on the device.
+
+    `compile`, `fit` and `evaluate` take what Keras' take and end with the same weights,
+    logs and history; small models train a hundred times as fast. The loss, optimizer,
+    metrics, callbacks and `train_step` are Keras', or your own.
+
+    - `steps_per_execution` in `compile` is the length of a chunk, the steps that run
+      before control comes back to Python: by default an epoch, less where it would take
+      more than about a second. Callbacks see the begin and end of a chunk as one batch,
+      as with Keras' own `steps_per_execution`; Ctrl-C waits for the chunk's end.
+    - Arrays of up to 256 MiB are held on the device, larger ones go there 32 MiB at a
+      time. `shuffle=True` takes its order from NumPy's global generator.
+    - The batches of a `tf.data.Dataset`, a `PyDataset` or a generator, and of arrays
+      with `class_weight` or `steps_per_epoch`, are put together to chunks.
+    - On PyTorch, or with a model on several devices, it trains as Keras does, and warns.
+      So it does, without a warning, with `steps_per_execution=1`, `jit_compile=False`,
+      `run_eagerly=True`, a layer that XLA cannot compile, or a model so large that a
+      chunk would be one step.
+
+    Args:
+        layers: List of layers.
+        trainable: Whether the model's variables are trainable.
+        name: Name of the model.
+
+    Raises:
+        ValueError: `steps_per_execution` is not "auto" or a positive integer.
+
+    Example:
+
+    >>> model = keras_nalu.Sequential([keras.Input((2,)), NALU(1)])
+    >>> model.compile(keras.optimizers.Adam(0.1), "mse")
+    >>> X, Y = generate_dataset(seed=0)
+    >>> history = model.fit(X, Y, batch_size=10, epochs=20, verbose=0)
+    >>> print(*read_formula(model, X))
+    y = x0 * x1
+    """
+
+
+@keras.saving.register_keras_serializable(package="keras_nalu")
+class Functional(Fused, keras.Model):
+    """What `keras_nalu.Model(inputs, outputs)` makes."""
+
+
+@keras.saving.register_keras_serializable(package="keras_nalu")
+class Model(Fused, keras.Model):
+    """`keras.Model`, whose training steps run as one loop on the device.
+
+    For functional models and as a base class. Everything that is said of
+    `keras_nalu.Sequential` holds.
+
+    Args:
+        *args: Inputs and outputs, as for `keras.Model`.
+        **kwargs: `inputs`, `outputs`, `name`, as for `keras.Model`.
+
+    Example:
+
+    >>> pair = keras.Input((2,))
+    >>> model = keras_nalu.Model(pair, NALU(1)(NAC(2)(pair)))
+    >>> model.compile("adam", "mse")
+    """
+
+    def __new__(cls, *args, **kwargs):
+        # A class of its own: Keras changes the bases of a class that is called so,
+        # and with them those of every subclass that has a `call` of its own.
+        if cls is Model and len(args) + len({"inputs", "outputs"} & {*kwargs}) >= 2:
+            return Functional(*args, **kwargs)
+        return super().__new__(cls, *args, **kwargs)

@@ -1,0 +1,31 @@
+"""The loop over training steps, on JAX."""
+
+import functools
+
+
+def make_loop(step, reader):
+    """`function(state, data, first, last)`: those steps, in one loop on the device.
+
+    `step(state, batch)` is Keras' own, and returns the logs and the next state. The
+    last step stands after the loop, for its logs.
+    """
+    import jax
+
+    @functools.partial(jax.jit, donate_argnums=0)
+    def function(state, data, first, last):
+        def block(carried):
+            start, state = carried
+            batch = reader(data, start)
+            end = jax.numpy.minimum(start + reader.block, last)
+            state = jax.lax.fori_loop(
+                start, end, lambda i, state: step(state, batch(i))[1], state
+            )
+            return start + reader.block, state
+
+        if reader.block:
+            _, state = jax.lax.while_loop(
+                lambda carried: carried[0] < last, block, (first, state)
+            )
+        return step(state, reader(data, last)(last))
+
+    return function
