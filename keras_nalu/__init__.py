@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from keras_nalu.saving import load_model as load_model
     from keras_nalu.tensorboard import TensorBoard as TensorBoard
     from keras_nalu.training import Model as Model
+    from keras_nalu.training import Population as Population
     from keras_nalu.training import Sequential as Sequential
 
     __version__: str
@@ -35,6 +36,7 @@ _ROOMS = {
     "NAC": "layers",
     "NALU": "layers",
     "Model": "training",
+    "Population": "training",
     "Sequential": "training",
     "TensorBoard": "tensorboard",
     "generate_dataset": "datasets",

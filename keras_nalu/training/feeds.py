@@ -5,8 +5,10 @@ of one loop on the device, in which `reader(data, start)(i)` is batch `i`.
 """
 
 import dataclasses
+import importlib
 import itertools
 import math
+from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -82,7 +84,8 @@ class Arrays(keras.utils.PyDataset):
         stop = min(start + steps, self.steps)
         self.position = stop % self.steps
         if start == 0 and self.shuffle:
-            self.order = np.random.permutation(self.rows)
+            # The generator that `keras.utils.set_random_seed` seeds.
+            self.order = np.random.permutation(self.rows)  # noqa: NPY002
         if not self.resident:
             return self._blocks(start, stop)
         if start == 0 and self.shuffle:
@@ -105,6 +108,90 @@ class Arrays(keras.utils.PyDataset):
             at = slice(first * self.batch_size, last * self.batch_size)
             data = take_rows(self.data, at if self.order is None else self.order[at])
             yield from _pieces(data, self.batch_size, steps)
+
+
+class Stream:
+    """Random numbers for one batch: those of its seed, the same on every call."""
+
+    def __init__(self, seed, members):
+        self.seed = seed
+        self.members = members
+        self.calls = 0
+
+    def uniform(self, shape, low=0.0, high=1.0):
+        """Numbers in [low, high), of this shape; behind an axis of the members'."""
+        self.calls += 1
+        seed = self.seed + keras.ops.convert_to_tensor([self.calls, 0], "int32")
+        shape = tuple(shape) if self.members is None else (self.members, *shape)
+        return backend_module().uniform(seed, shape, low, high)
+
+
+@dataclasses.dataclass(frozen=True)
+class Drawing:
+    """Reads batches from a function that draws them."""
+
+    draw: Callable
+    members: int | None
+    block: int = INNER_STEPS
+
+    def __call__(self, seed, start):
+        def batch(i):
+            counter = keras.ops.stack([keras.ops.zeros_like(i), i])
+            data = self.draw(Stream(seed + counter, self.members))
+            if self.members is None:
+                return data
+            return _map(lambda a: keras.ops.moveaxis(a, 0, 1), data)
+
+        return batch
+
+
+class Draws(keras.utils.PyDataset):
+    """Batches that a function draws on the device, without end."""
+
+    num_batches = None
+
+    def __init__(self, draw, steps, members=None):
+        super().__init__()
+        if steps is None:
+            raise ValueError(
+                "A function draws batches without end: say how many are an epoch. "
+                "Try steps_per_epoch=1000 in `fit`, or steps=1000 in `evaluate`."
+            )
+        self.reader = Drawing(draw, members)
+        self.steps = steps
+        self.position = self.count = 0
+        # The generator that `keras.utils.set_random_seed` seeds; the calls of `uniform`
+        # count on from the first number, the batches from the second.
+        key = np.random.randint(2**31 - 2**16)  # noqa: NPY002
+        self.seed = keras.ops.convert_to_tensor([key, 0], "int32")
+        self.batch_size = count_rows(self[0])
+
+    def __getitem__(self, index):
+        return self.reader(self.seed, 0)(keras.ops.convert_to_tensor(index, "int32"))
+
+    def on_epoch_begin(self):
+        self.position = 0
+
+    def chunk(self, steps, _):
+        steps = min(steps, self.steps - self.position)
+        self.position = (self.position + steps) % self.steps
+        first = self.count
+        self.count += steps
+        yield self.reader, self.seed, first, self.count - 1
+
+
+#: To Keras they have no end: it opens one iterator, and each epoch ends by its steps.
+ENDLESS = Arrays, Draws
+
+
+def is_function(x):
+    """Whether `x` draws batches, rather than holding or yielding them."""
+    return callable(x) and not isinstance(x, keras.utils.PyDataset)
+
+
+def backend_module():
+    """The file for the backend that Keras computes with."""
+    return importlib.import_module(f"keras_nalu.training.on_{keras.backend.backend()}")
 
 
 def are_arrays(data):

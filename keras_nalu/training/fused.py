@@ -7,7 +7,6 @@ it runs Keras' `train_step` in a loop that XLA compiles (`on_tensorflow.py`,
 
 import contextlib
 import functools
-import importlib
 import inspect
 import math
 import numbers
@@ -27,6 +26,9 @@ ITERATED_STEPS = 100
 
 class Fused:
     """The mixin that puts the steps of training and evaluation into one loop."""
+
+    #: Those of a population.
+    members = None
 
     def compile(self, *args, steps_per_execution="auto", jit_compile="auto", **kwargs):
         automatic = steps_per_execution == "auto"
@@ -63,22 +65,22 @@ class Fused:
 
     @functools.wraps(keras.Model.fit)
     def fit(self, *args, **kwargs):
-        call = _arguments(keras.Model.fit, self, args, kwargs)
+        call = arguments(keras.Model.fit, self, args, kwargs)
         if not self._fuses():
             return super().fit(**call)
         plain = dict(call)
         _hold_out(call)
-        feed = _feed(call, "steps_per_epoch", call.get("shuffle", True))
-        if isinstance(feed, feeds.Arrays):
+        feed = self._feed(call, "steps_per_epoch", call.get("shuffle", True))
+        if not isinstance(feed, feeds.Batches):
             call["shuffle"] = False
         held_out = call.get("validation_data")
-        if isinstance(held_out, tuple | list):
+        if isinstance(held_out, tuple | list) or feeds.is_function(held_out):
             x, y, weight = keras.utils.unpack_x_y_sample_weight(held_out)
             size = call.get("validation_batch_size") or call.get("batch_size")
             test = {"x": x, "y": y, "sample_weight": weight, "batch_size": size}
             test["steps"] = call.get("validation_steps")
-            _feed(test, "steps")
-            if isinstance(test["x"], feeds.Arrays):
+            self._feed(test, "steps")
+            if isinstance(test["x"], feeds.ENDLESS):
                 call["validation_data"] = test["x"]
                 call["validation_steps"] = test["steps"]
         with self._fed("train", feed) as fused:
@@ -86,12 +88,12 @@ class Fused:
 
     @functools.wraps(keras.Model.evaluate)
     def evaluate(self, *args, **kwargs):
-        call = _arguments(keras.Model.evaluate, self, args, kwargs)
+        call = arguments(keras.Model.evaluate, self, args, kwargs)
         within_fit = call.get("_use_cached_eval_dataset", False)
         if not self._fuses() or (within_fit and "train" not in self._feeds):
             return super().evaluate(**call)
         plain = dict(call)
-        feed = _feed(call, "steps")
+        feed = self._feed(call, "steps")
         with self._fed("test", feed, within_fit) as fused:
             return super().evaluate(**call if fused else plain)
 
@@ -130,6 +132,33 @@ class Fused:
         warnings.warn(f"Training step by step, as Keras does: {reason}.", stacklevel=3)
         return False
 
+    def _feed(self, call, steps, shuffle=False):
+        """Where the batches come from. What comes in arrays or from a function, `call`
+        gives to Keras in our wrapping."""
+        x = call.get("x")
+        if isinstance(x, feeds.ENDLESS):
+            return x
+        data = keras.utils.pack_x_y_sample_weight(
+            x, call.get("y"), call.get("sample_weight")
+        )
+        # Keras knows how to weigh the classes, how to go on after `steps` and what to
+        # say to a wrong split.
+        left_to_keras = (
+            call.get(steps) is not None
+            or call.get("class_weight")
+            or call.get("validation_split")
+        )
+        if feeds.is_function(x):
+            feed = feeds.Draws(x, call.get(steps), self.members)
+        elif left_to_keras or not feeds.are_arrays(data):
+            return feeds.Batches(call.get(steps))
+        elif not feeds.count_rows(data):
+            raise ValueError("Expected rows of data. Received arrays with none.")
+        else:
+            feed = feeds.Arrays(data, call.get("batch_size") or 32, shuffle)
+        call.update({"x": feed, "y": None, "sample_weight": None, steps: feed.steps})
+        return feed
+
     @contextlib.contextmanager
     def _fed(self, kind, feed, within_fit=False):
         """Fuses the steps meanwhile, if there are enough of them in a chunk."""
@@ -138,16 +167,18 @@ class Fused:
             self.steps_per_execution = self._chunk_steps(feed)
         if self.steps_per_execution > 1:
             self._feeds[kind] = feed
+        self._unsaved = None
         try:
             yield kind in self._feeds
         finally:
+            self._save_state()
             self._feeds.pop(kind, None)
             if not within_fit:
                 self.steps_per_execution = before[0]
             self.train_function, self.test_function = before[1:]
 
     def _chunk_steps(self, feed):
-        if not isinstance(feed, feeds.Arrays):
+        if isinstance(feed, feeds.Batches):
             # Keras counts whole chunks: an epoch must be a number of them.
             return max(
                 n
@@ -164,9 +195,7 @@ class Fused:
 
     def _function(self, kind, step, force):
         """What Keras calls for every chunk of steps."""
-        backend = importlib.import_module(
-            f"keras_nalu.training.on_{keras.backend.backend()}"
-        )
+        backend = feeds.backend_module()
         if force:
             self._loops.clear()
         if self.built:
@@ -181,12 +210,38 @@ class Fused:
                     self._loops[kind, reader] = backend.make_loop(step, reader)
                 loop = self._loops[kind, reader]
                 logs, *state = loop(*state, data, first, last)
+                self._unsaved = state
+            logs = self._read_logs(kind, logs)
+            self._unsaved = None
             return (logs, *state) if state else logs
 
         return function
 
+    def _read_logs(self, kind, logs):
+        return logs
 
-def _arguments(method, model, args, kwargs):
+    def _save_state(self):
+        """After an interruption within a chunk, on JAX: Keras has the state from before
+        the chunk, whose arrays are gone."""
+        if self._unsaved:
+            kinds = (
+                self.trainable_variables,
+                self.non_trainable_variables,
+                self.optimizer.variables,
+                self.metrics_variables,
+            )
+            for variables, values in zip(kinds, self._unsaved[0], strict=True):
+                for variable, value in zip(variables, values, strict=True):
+                    variable.assign(value)
+            self._unsaved = None
+
+
+def _replicas(model):
+    strategy = getattr(model, "distribute_strategy", None)
+    return strategy.num_replicas_in_sync if strategy else 1
+
+
+def arguments(method, model, args, kwargs):
     given = inspect.signature(method).bind(model, *args, **kwargs).arguments
     del given["self"]
     return given | given.pop("kwargs", {})
@@ -195,41 +250,17 @@ def _arguments(method, model, args, kwargs):
 def _hold_out(call):
     """Carries `validation_split` out as Keras does: the last rows are held out."""
     share = call.get("validation_split")
-    data = [call.get(name) for name in ("x", "y", "sample_weight")]
+    data = {name: call.get(name) for name in ("x", "y", "sample_weight")}
     if not share or call.get("validation_data") is not None:
         return
     if feeds.are_arrays(data):
         rows = feeds.count_rows(data)
         at = math.floor(rows * (1 - share))
         if 0 < at < rows:
-            call["validation_data"] = tuple(feeds.take_rows(data, slice(at, None)))
-            call.update(
-                zip(("x", "y", "sample_weight"), feeds.take_rows(data, slice(at)))
-            )
+            held_out = feeds.take_rows(data, slice(at, None))
+            call["validation_data"] = tuple(held_out.values())
+            call.update(feeds.take_rows(data, slice(at)))
             del call["validation_split"]
-
-
-def _feed(call, steps, shuffle=False):
-    """Where the batches come from. Arrays, `call` gives to Keras in our wrapping."""
-    if isinstance(call["x"], feeds.Arrays):
-        return call["x"]
-    data = keras.utils.pack_x_y_sample_weight(
-        call.get("x"), call.get("y"), call.get("sample_weight")
-    )
-    # Keras knows how to weigh the classes, how to go on after `steps` and what to
-    # say to a wrong split.
-    left_to_keras = (
-        call.get(steps) is not None
-        or call.get("class_weight")
-        or call.get("validation_split")
-    )
-    if left_to_keras or not feeds.are_arrays(data):
-        return feeds.Batches(call.get(steps))
-    if not feeds.count_rows(data):
-        raise ValueError("Expected rows of data. Received arrays with none.")
-    feed = feeds.Arrays(data, call.get("batch_size") or 32, shuffle)
-    call.update({"x": feed, "y": None, "sample_weight": None, steps: feed.steps})
-    return feed
 
 
 @keras.saving.register_keras_serializable(package="keras_nalu")
@@ -248,10 +279,13 @@ class Sequential(Fused, keras.Sequential):
       time. `shuffle=True` takes its order from NumPy's global generator.
     - The batches of a `tf.data.Dataset`, a `PyDataset` or a generator, and of arrays
       with `class_weight` or `steps_per_epoch`, are put together to chunks.
-    - On PyTorch, or with a model on several devices, it trains as Keras does, and warns.
-      So it does, without a warning, with `steps_per_execution=1`, `jit_compile=False`,
-      `run_eagerly=True`, a layer that XLA cannot compile, or a model so large that a
-      chunk would be one step.
+    - `fit(draw, steps_per_epoch=1000)` takes a function in place of data:
+      `draw(stream)` returns one batch, drawn on the device by
+      `stream.uniform(shape, low, high)`.
+    - On PyTorch, or with a model on several devices, it trains as Keras does, and
+      warns. So it does, without a warning, with `steps_per_execution=1`,
+      `jit_compile=False`, `run_eagerly=True`, a layer that XLA cannot compile, or a
+      model so large that a chunk would be one step.
 
     Args:
         layers: List of layers.

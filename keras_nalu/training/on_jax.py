@@ -29,3 +29,17 @@ def make_loop(step, reader):
         return step(state, reader(data, last)(last))
 
     return function
+
+
+def draw_each(draw, states):
+    """`draw` of every state, stacked."""
+    import jax
+
+    return jax.jit(jax.vmap(draw))(states)
+
+
+def uniform(seed, shape, low, high):
+    import jax
+
+    seed = jax.numpy.asarray(seed, "uint32")
+    return jax.random.uniform(seed, shape, minval=low, maxval=high)

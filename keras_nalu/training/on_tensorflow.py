@@ -1,5 +1,9 @@
 """The loop over training steps, on TensorFlow."""
 
+import warnings
+
+import keras
+
 
 def make_loop(step, reader):
     """`function(data, first, last)`: those steps, in one loop on the device.
@@ -11,7 +15,6 @@ def make_loop(step, reader):
 
     step = tf.function(step, autograph=False)
 
-    @tf.function(jit_compile=True, autograph=False)
     def loop(data, first, last):
         def block(start):
             batch = reader(data, start)
@@ -28,7 +31,50 @@ def make_loop(step, reader):
             tf.while_loop(lambda start: start < last, block, (first,))
         return step(reader(data, last)(last))
 
+    compiled = tf.function(loop, jit_compile=True, autograph=False)
+    traced = tf.function(loop, autograph=False)
+
     def function(data, first, last):
-        return (loop(data, tf.constant(first), tf.constant(last)),)
+        nonlocal compiled
+        given = data, tf.constant(first), tf.constant(last)
+        try:
+            return (compiled(*given),)
+        except tf.errors.InvalidArgumentError as error:
+            if "unsupported operations" not in error.message:
+                raise
+        warnings.warn(
+            "XLA cannot compile this model's training step on TensorFlow: it trains "
+            "without, many times slower. Try KERAS_BACKEND=jax.",
+            stacklevel=2,
+        )
+        compiled = traced
+        return (compiled(*given),)
 
     return function
+
+
+def draw_each(draw, states):
+    """`draw` of every state, stacked."""
+    import tensorflow as tf
+
+    # Not `vectorized_map`, which makes the same loop of random numbers, and warns.
+    return tf.function(keras.ops.map, autograph=False)(draw, states)
+
+
+def uniform(seed, shape, low, high):
+    import tensorflow as tf
+
+    # The default generator takes four times as long under XLA on a processor.
+    return tf.random.stateless_uniform(
+        shape, seed, low, high, keras.config.floatx(), alg="threefry"
+    )
+
+
+def gradient(function, weights):
+    """Of the first of two results; both are returned, too."""
+    import tensorflow as tf
+
+    with tf.GradientTape() as tape:
+        tape.watch(weights)
+        loss, more = function(weights)
+    return tape.gradient(loss, weights), more

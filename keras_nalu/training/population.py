@@ -1,0 +1,549 @@
+"""Many models of one architecture, trained as one."""
+
+import functools
+import inspect
+import itertools
+import numbers
+import types
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_nalu.layers.base import walk_layers
+from keras_nalu.training import feeds
+from keras_nalu.training.fused import Fused, arguments
+
+#: Optimizers that treat every weight by itself: each member of stacked weights is
+#: updated as it would be alone.
+ELEMENTWISE = "Adadelta Adagrad Adam Adamax AdamW Ftrl Lion Nadam RMSprop SGD".split()
+QUANTILES = {"": 0.5, "_min": 0, "_q1": 0.25, "_q3": 0.75, "_max": 1}
+
+
+@keras.saving.register_keras_serializable(package="keras_nalu")
+class Population(Fused, keras.Model):
+    """Many models of one architecture, trained as one: a seed each, in one program.
+
+    Members differ in their initial weights, drawn from the template's initializers, and
+    train as each would alone: the loss is summed over the members, and no optimizer is
+    accepted that would mix their gradients. One that diverges disturbs no other.
+
+    `compile`, `fit`, `evaluate` and `predict` are those of any Keras model, and run as
+    in `keras_nalu.Sequential`. What differs:
+
+    - Data of shape (rows, ...) is shared. With an axis more, (members, rows, ...), each
+      member has its own. So it has from a function, `fit(draw, steps_per_epoch=1000)`:
+      `draw(stream)` returns one batch, drawn on the device by
+      `stream.uniform(shape, low, high)`, which puts the members' axis in front.
+    - Logs, and so History and TensorBoard, hold quantiles over the members: `loss` is
+      the median, beside it `loss_min`, `loss_q1`, `loss_q3` and `loss_max`; `diverged`
+      counts the members whose loss is no number any more, which the quantiles leave
+      out. `fit(...).members` has every member's, as arrays of (epochs, members).
+    - `evaluate` and `predict` return arrays with the members first.
+
+    Args:
+        model: The template, a `Sequential` or functional model with an input. It stays
+            as it is.
+        size: Number of members.
+        seed: An integer makes the initial weights reproducible; a member's depend on
+            the seed and its number alone. Without one it comes from NumPy's global
+            generator, which `keras.utils.set_random_seed` seeds.
+        **kwargs: `name`, as for any Keras model.
+
+    Raises:
+        ValueError: the template has no input, `size` is not a positive integer, the
+            backend is PyTorch; in `compile`, an optimizer that does not treat every
+            weight by itself, clipping by norm, float16 with its loss scaling, or
+            running eagerly; in `fit`, data for another number of members.
+
+    Example:
+
+    >>> template = keras.Sequential([keras.Input((2,)), NALU(1)])
+    >>> population = keras_nalu.Population(template, 10, seed=0)
+    >>> population.compile(keras.optimizers.Adam(0.1), "mse")
+    >>> X, Y = generate_dataset(seed=0)
+    >>> history = population.fit(X, Y, batch_size=10, epochs=20, verbose=0)
+    >>> history.members["loss"].shape
+    (20, 10)
+    >>> print(*read_formula(population.best(X, Y), X))
+    y = x0 * x1
+    """
+
+    def __init__(self, model, size, seed=None, **kwargs):
+        if not isinstance(model, keras.Model) or not getattr(model, "outputs", None):
+            raise ValueError(
+                "Expected a Sequential or functional model with an input, such as "
+                f"`keras.Input((features,))`. Received: model={model!r}"
+            )
+        if not isinstance(size, numbers.Integral) or isinstance(size, bool) or size < 1:
+            raise ValueError(
+                "Received an invalid value for `size`, expected a positive integer. "
+                f"Received: size={size!r}"
+            )
+        if keras.backend.backend() not in ("tensorflow", "jax"):
+            raise ValueError(
+                "A population trains on TensorFlow or JAX. Received: the backend "
+                f"{keras.backend.backend()!r}. Set KERAS_BACKEND=tensorflow."
+            )
+        super().__init__(dtype=model.dtype_policy, **kwargs)
+        self.size = self.members = int(size)
+        # From the generator that `keras.utils.set_random_seed` seeds.
+        self.seed = np.random.randint(2**31) if seed is None else seed  # noqa: NPY002
+        # Where Keras does not look for weights: the template's are not trained.
+        self._hidden = types.SimpleNamespace(model=model, logs={})
+        values = iter(_draw_members(model, self.size, self.seed))
+        trainable = len(model.trainable_variables)
+        for index, variable in enumerate(_variables(model)):
+            self.add_weight(
+                shape=(self.size, *variable.shape),
+                initializer=functools.partial(_given, next(values)),
+                dtype=variable.dtype,
+                trainable=index < trainable,
+                constraint=_of_each(variable.constraint),
+                autocast=False,
+                name=variable.path.replace("/", "_"),
+            )
+        self._scores = None
+        self.built = True
+
+    def get_config(self):
+        model = keras.saving.serialize_keras_object(self._hidden.model)
+        return {"model": model, "size": self.size, "seed": self.seed, "name": self.name}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        model = keras.saving.deserialize_keras_object(config["model"], custom_objects)
+        return cls(**{**config, "model": model})
+
+    def compile(
+        self,
+        optimizer="rmsprop",
+        loss=None,
+        loss_weights=None,
+        metrics=None,
+        weighted_metrics=None,
+        run_eagerly=False,
+        **kwargs,
+    ):
+        optimizer = _elementwise(keras.optimizers.get(optimizer))
+        if run_eagerly or not kwargs.get("jit_compile", True):
+            raise ValueError(
+                "A population is compiled as a whole, and does not run eagerly. Look "
+                "into one of its members: `population.member(0)`."
+            )
+        if self.dtype_policy.name == "mixed_float16":
+            raise ValueError(
+                "Loss scaling would skip a step of all members where one overflows. "
+                "Received: a template with the policy 'mixed_float16'. "
+                "Try 'mixed_bfloat16' or 'float32'."
+            )
+        self._hidden.scorer = _scorer(self._hidden.model)
+        self._hidden.scorer.compile(
+            "sgd", loss, loss_weights, metrics, weighted_metrics
+        )
+        if self._scores is not None:
+            del self._scores
+        self._scores = None
+        super().compile(optimizer, loss, **kwargs)
+
+    def get_compile_config(self):
+        config = super().get_compile_config()
+        scorer = self._hidden.scorer.get_compile_config() if config else {}
+        names = ("loss", "loss_weights", "metrics", "weighted_metrics")
+        return config | {name: scorer[name] for name in names if name in scorer}
+
+    def fit(self, *args, **kwargs):
+        call = arguments(keras.Model.fit, self, args, kwargs)
+        self._admit(call)
+        if isinstance(call.get("validation_data"), tuple | list):
+            names = ("x", "y", "sample_weight")
+            held_out = dict(zip(names, call["validation_data"], strict=False))
+            self._admit(held_out)
+            call["validation_data"] = tuple(held_out.values())
+        self._open_scores(call)
+        seen = []
+        keep = keras.callbacks.LambdaCallback(
+            on_epoch_end=lambda epoch, logs: seen.append(self._per_member(logs))
+        )
+        call["callbacks"] = [keep, *keras.tree.flatten(call.get("callbacks") or [])]
+        history = super().fit(**call)
+        history.members = {
+            name: np.stack([logs[name] for logs in seen if name in logs])
+            for name in (seen[-1] if seen else ())
+        }
+        return history
+
+    def _per_member(self, logs):
+        """Of the epoch; the validation's too, if it took place."""
+        held_out = self._hidden.logs["test"] if "val_loss" in logs else {}
+        return self._hidden.logs["train"] | {
+            f"val_{name}": values for name, values in held_out.items()
+        }
+
+    def evaluate(self, *args, **kwargs):
+        call = arguments(keras.Model.evaluate, self, args, kwargs)
+        if call.get("_use_cached_eval_dataset"):
+            return super().evaluate(**call)
+        self._admit(call)
+        self._open_scores(call)
+        as_dictionary = call.pop("return_dict", False)
+        super().evaluate(**call)
+        logs = self._hidden.logs["test"]
+        return logs if as_dictionary else list(logs.values())
+
+    def predict(self, x, *args, **kwargs):
+        call = {"x": x}
+        self._admit(call)
+        outputs = super().predict(call["x"], *args, **kwargs)
+        return keras.tree.map_structure(lambda y: np.moveaxis(y, 1, 0), outputs)
+
+    def member(self, index):
+        """A copy of one member as a plain Keras model, compiled like the population."""
+        model = keras.models.clone_model(self._hidden.model)
+        for variable, stacked in zip(_variables(model), _variables(self), strict=True):
+            variable.assign(ops.convert_to_numpy(stacked)[index])
+        if self.compiled:
+            model.compile_from_config(
+                {**self.get_compile_config(), "steps_per_execution": 1}
+            )
+        return model
+
+    def best(self, x, y=None, sample_weight=None, batch_size=None, steps=None):
+        """The member with the lowest loss on this data, as by `member`."""
+        losses = self.evaluate(
+            x, y, batch_size, 0, sample_weight, steps, return_dict=True
+        )["loss"]
+        if not np.isfinite(losses).any():
+            raise ValueError("No member has a loss that is a number on this data.")
+        return self.member(
+            int(np.argmin(np.where(np.isfinite(losses), losses, np.inf)))
+        )
+
+    def call(self, inputs, training=None):
+        outputs, state, losses = ops.vectorized_map(
+            lambda values: self._predict(values, training),
+            self._stacked(inputs, weights=True, scores=False, x=inputs),
+        )
+        self._assign(self.non_trainable_variables, state)
+        for loss in losses:
+            self.add_loss(loss)
+        return keras.tree.map_structure(lambda y: ops.moveaxis(y, 0, 1), outputs)
+
+    def compute_loss(
+        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
+    ):
+        penalties = sum(self.losses, ops.zeros((self.size,)))
+        losses, scores = ops.vectorized_map(
+            lambda values: self._lose(values, values["penalty"], training),
+            self._stacked(x, y=y, sample_weight=sample_weight)
+            | {"y_pred": self._member_first(y_pred, True), "penalty": penalties},
+        )
+        self._assign(self._scores.variables, scores)
+        return ops.sum(losses)
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        logs, scores = ops.vectorized_map(
+            self._measure,
+            self._stacked(x, y=y, sample_weight=sample_weight)
+            | {"y_pred": self._member_first(y_pred, True)},
+        )
+        self._assign(self._scores.variables, scores)
+        return logs
+
+    def train_step(self, *state_and_data):
+        if keras.backend.backend() == "jax":
+            return super().train_step(*state_and_data)
+        # TensorFlow's gradient of a `vectorized_map` compiles anew on every call, the
+        # `vectorized_map` of a gradient does not.
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(*state_and_data)
+        gradient = feeds.backend_module().gradient
+
+        def member(values):
+            def lose(trainable):
+                y_pred, state, losses = self._predict(
+                    values | {"trainable": trainable}, True
+                )
+                seen = values | {"y_pred": y_pred}
+                loss, scores = self._lose(seen, sum(losses), True)
+                return loss, (seen | {"scores": scores}, state)
+
+            gradients, (seen, state) = gradient(lose, values["trainable"])
+            return gradients, state, *self._measure(seen)
+
+        gradients, state, logs, scores = ops.vectorized_map(
+            member,
+            self._stacked(x, weights=True, x=x, y=y, sample_weight=sample_weight),
+        )
+        self._assign(self.non_trainable_variables, state)
+        self._assign(self._scores.variables, scores)
+        self.optimizer.apply(gradients, self.trainable_variables)
+        return logs
+
+    def _predict(self, values, training):
+        """A member's outputs, its weights that are not trained, and its penalties."""
+        return self._hidden.model.stateless_call(
+            values["trainable"],
+            values["non_trainable"],
+            values["x"],
+            training=training,
+            return_losses=True,
+        )
+
+    def _lose(self, values, penalty, training):
+        """A member's loss, and what its metrics have counted then."""
+        scorer = self._hidden.scorer
+        with self._scope(values) as scope:
+            loss = scorer.compute_loss(
+                None,
+                values.get("y"),
+                values["y_pred"],
+                values.get("sample_weight"),
+                training,
+            )
+            if len(loss.shape):
+                raise ValueError(
+                    "A member's loss must be one number. Received: a loss of shape "
+                    f"{tuple(loss.shape)}. Give it a reduction, such as 'sum'."
+                )
+            loss = loss + penalty
+            rows = keras.tree.flatten(values["y_pred"])[0].shape[0]
+            scorer.metrics[0].update_state(loss, sample_weight=rows)
+        return loss, self._counted(scope)
+
+    def _measure(self, values):
+        """A member's logs, and what its metrics have counted then."""
+        with self._scope(values) as scope:
+            logs = self._hidden.scorer.compute_metrics(
+                None, values.get("y"), values["y_pred"], values.get("sample_weight")
+            )
+        return logs, self._counted(scope)
+
+    def _scope(self, values):
+        variables = self._hidden.scorer.metrics_variables
+        mapping = list(zip(variables, values["scores"], strict=True))
+        return keras.StatelessScope(state_mapping=mapping)
+
+    def _counted(self, scope):
+        variables = self._hidden.scorer.metrics_variables
+        return [scope.get_current_value(variable) for variable in variables]
+
+    def _stacked(self, inputs, weights=False, scores=True, **data):
+        """What a member's step starts from, with an axis of the members."""
+        own = self._is_own(inputs)
+        stacked = {
+            name: self._member_first(value, own)
+            for name, value in data.items()
+            if value is not None
+        }
+        variables = {}
+        if weights:
+            variables["trainable"] = self.trainable_variables
+            variables["non_trainable"] = self.non_trainable_variables
+        if scores:
+            variables["scores"] = self._scores.variables
+        for name, of_kind in variables.items():
+            stacked[name] = [ops.convert_to_tensor(v) for v in of_kind]
+        return stacked
+
+    def _assign(self, variables, values):
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
+
+    def _is_own(self, x):
+        """Whether each member has its own data: there is an axis more then."""
+        inputs = keras.tree.flatten(self._hidden.model.inputs)
+        return len(keras.tree.flatten(x)[0].shape) > len(inputs[0].shape)
+
+    def _member_first(self, data, own):
+        """Shared data is repeated: TensorFlow's `vectorized_map` of a product with what
+        is not stacked compiles anew on every call."""
+
+        def first(a):
+            if own:
+                return ops.moveaxis(a, 1, 0)
+            return ops.broadcast_to(a, (self.size, *ops.shape(a)))
+
+        return None if data is None else keras.tree.map_structure(first, data)
+
+    def _admit(self, call):
+        """Data of each member's own comes with the members first; batches come first
+        in what Keras sees."""
+        data = {name: call.get(name) for name in ("x", "y", "sample_weight")}
+        if feeds.are_arrays(data) and self._is_own(call["x"]):
+            members = feeds.count_rows(data)
+            if members != self.size:
+                raise ValueError(
+                    f"Expected data of {self.size} members, or shared data with an "
+                    f"axis less. Received: {members} on the first axis."
+                )
+            swap = lambda a: None if a is None else ops.moveaxis(a, 0, 1)  # noqa: E731
+            call.update(keras.tree.map_structure(swap, data))
+
+    def _open_scores(self, call):
+        """The state of every member's metrics, once it is known what they measure."""
+        if not self.compiled or self._scores is not None:
+            return
+        batch = self._first_batch(call)
+        x, *labels = keras.utils.unpack_x_y_sample_weight(batch)
+        if self._is_own(x):
+            labels = [
+                None if a is None else keras.tree.map_structure(lambda a: a[:, 0], a)
+                for a in labels
+            ]
+        rows = feeds.count_rows(x)
+        scorer = self._hidden.scorer
+        y_pred = keras.tree.map_structure(
+            lambda o: ops.zeros((rows, *(n or 1 for n in o.shape[1:])), o.dtype),
+            scorer.input,
+        )
+        scorer.compute_loss(None, labels[0], y_pred, labels[1])
+        scorer.compute_metrics(None, labels[0], y_pred, labels[1])
+        self._scores = _Scores(self.size, scorer.metrics_variables)
+
+    def _first_batch(self, call):
+        x, y, weight = (call.get(name) for name in ("x", "y", "sample_weight"))
+        data = keras.utils.pack_x_y_sample_weight(x, y, weight)
+        if feeds.are_arrays(data):
+            return feeds.take_rows(data, slice(1))
+        if feeds.is_function(x):
+            return feeds.Draws(x, 1, self.size)[0]
+        if isinstance(x, keras.utils.PyDataset):
+            return x[0]
+        batches = iter(x)
+        first = next(batches)
+        if batches is x:
+            call["x"] = (batch for batch in itertools.chain([first], batches))
+        return first
+
+    def _read_logs(self, kind, logs):
+        """Quantiles, of the members that did not diverge; Keras logs single numbers."""
+        logs = {name: ops.convert_to_numpy(value) for name, value in logs.items()}
+        self._hidden.logs[kind] = logs
+        read = {}
+        for name, values in logs.items():
+            finite = values[np.isfinite(values)]
+            levels = list(QUANTILES.values())
+            of_members = np.quantile(finite, levels) if finite.size else [np.nan] * 5
+            read |= {
+                name + suffix: float(value)
+                for suffix, value in zip(QUANTILES, of_members, strict=True)
+            }
+        read["diverged"] = int(np.sum(~np.isfinite(logs["loss"])))
+        return read
+
+
+class _Scores(keras.metrics.Metric):
+    """What the metrics have counted, of every member. Keras resets it."""
+
+    def __init__(self, size, variables):
+        super().__init__(name="scores")
+        for variable in variables:
+            self.add_variable(
+                (size, *variable.shape), "zeros", variable.dtype, name=variable.name
+            )
+
+    def result(self):
+        return {}
+
+
+def _variables(model):
+    return [*model.trainable_variables, *model.non_trainable_variables]
+
+
+def _given(value, *_, **__):
+    return value
+
+
+def _of_each(constraint):
+    if constraint is None:
+        return None
+    return lambda w: ops.vectorized_map(constraint, ops.convert_to_tensor(w))
+
+
+def _elementwise(optimizer):
+    known = [getattr(keras.optimizers, name) for name in ELEMENTWISE]
+    if type(optimizer) not in known:
+        raise ValueError(
+            "Expected an optimizer that treats every weight by itself: each member is "
+            f"to train as it would alone. Received: {type(optimizer).__name__}. "
+            f"Try one of {', '.join(ELEMENTWISE)}."
+        )
+    for name in ("clipnorm", "global_clipnorm"):
+        if getattr(optimizer, name) is not None:
+            raise ValueError(
+                f"`{name}` would clip the gradient of all members together. Received: "
+                f"{name}={getattr(optimizer, name)}. Try `clipvalue`."
+            )
+    return optimizer
+
+
+def _scorer(model):
+    """A model of nothing but outputs: its loss and metrics are those of one member."""
+
+    def stand_in(output, name=None):
+        return keras.Input(output.shape[1:], dtype=output.dtype, name=name)
+
+    if len(model.outputs) == 1:
+        outputs = stand_in(model.outputs[0])
+    else:
+        names = dict(zip(map(id, model.outputs), model.output_names, strict=True))
+        outputs = keras.tree.map_structure(
+            lambda output: stand_in(output, names[id(output)]), model.output
+        )
+    return keras.Model(outputs, outputs)
+
+
+def _draw_members(model, size, seed):
+    """Initial values of every weight, drawn anew for every member.
+
+    A member's values depend on the seed and its number alone, and on no seed that an
+    initializer was given: with that all members were the same.
+    """
+    backend = feeds.backend_module()
+    keys = np.random.SeedSequence(seed).generate_state(len(_variables(model)))
+    for key, (variable, initializer) in zip(keys, _initializers(model), strict=True):
+        states = np.stack([np.full(size, key), np.arange(size)], axis=1)
+        states = states.astype("uint32")
+        if variable.name == "seed_generator_state":
+            yield states
+        elif initializer is None:
+            yield np.stack([ops.convert_to_numpy(variable)] * size)
+        else:
+            generator = keras.random.SeedGenerator(0)
+            config = {**initializer.get_config(), "seed": generator}
+            seeded = initializer.from_config(config)
+
+            def draw(state, seeded=seeded, generator=generator, variable=variable):
+                mapping = [(generator.state, state)]
+                with keras.StatelessScope(state_mapping=mapping):
+                    return seeded(variable.shape, dtype=variable.dtype)
+
+            yield backend.draw_each(draw, ops.convert_to_tensor(states))
+
+
+def _initializers(model):
+    """Of every weight, the freshly built variable and what draws it; `None` where
+    nothing is drawn."""
+    drawn_by = {}
+
+    def record(layer):
+        if isinstance(layer, keras.Model):
+            return keras.models.clone_model(layer, clone_function=record)
+        layer = type(layer).from_config(layer.get_config())
+        for part in walk_layers(layer):
+            part.add_weight = functools.partial(add_weight, part.add_weight)
+        return layer
+
+    def add_weight(add, *args, **kwargs):
+        variable = add(*args, **kwargs)
+        given = inspect.signature(add).bind(*args, **kwargs).arguments
+        initializer = keras.initializers.get(
+            given.get("initializer")
+            or ("glorot_uniform" if "float" in variable.dtype else "zeros")
+        )
+        if "seed" in getattr(initializer, "get_config", dict)():
+            drawn_by[id(variable)] = initializer
+        return variable
+
+    fresh = keras.models.clone_model(model, clone_function=record)
+    return [(variable, drawn_by.get(id(variable))) for variable in _variables(fresh)]
