@@ -305,6 +305,9 @@ class Sequential(Fused, keras.Sequential):
     y = x0 * x1
     """
 
+    def __init__(self, layers=None, trainable=True, name=None):
+        super().__init__(layers=layers, trainable=trainable, name=name)
+
 
 @keras.saving.register_keras_serializable(package="keras_nalu")
 class Functional(Fused, keras.Model):
