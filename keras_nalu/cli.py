@@ -105,6 +105,14 @@ def _parser():
         ", how far it extrapolates beside an MLP, and how to look at it.",
     )
     add("--seed", type=_seed, default=0, help="the same seed repeats the run")
+    add(
+        "--population",
+        type=_positive,
+        default=1,
+        metavar="SIZE",
+        help="NALUs to train as one; the best is kept",
+    )
+    add("--no-mlp", action="store_true", help="leave the MLP out")
     add("--output", type=Path, default=Path("logs"), help="gets a new folder a run")
 
     add = command(
@@ -201,34 +209,69 @@ def _experiment(options, **changes):
 
 def _train(options):
     run = _experiment(options)
+    many = options.population > 1
+    try:
+        model = run.population(options.population) if many else run.nalu()
+    except ValueError as error:  # of a population, on PyTorch
+        raise Failure(f"{error} Or try --backend {BACKENDS[0]}") from error
+    config = dataclasses.asdict(run) | {"population": options.population}
     folder = _new_folder(options.output, options.operation)
-    (folder / "config.json").write_text(json.dumps(dataclasses.asdict(run)) + "\n")
-    model = run.nalu()
-    board = keras_nalu.TensorBoard(folder, config=dataclasses.asdict(run))
+    (folder / "config.json").write_text(json.dumps(config) + "\n")
+    # Fifty pictures of the weights tell as much as one an epoch, in less time.
+    board = keras_nalu.TensorBoard(
+        folder, config=config, kernel_freq=-(-run.epochs // 50)
+    )
     saved = folder / "model.keras"
+
+    def save():
+        kept = model.best(*run.data()) if many else model
+        kept.save(saved)
+        return kept
+
     started = time.perf_counter()
     try:
-        with _progress(run.epochs) as shown, _warnings_in_one_line():
-            run.fit(model, [*shown, board])
-        seconds = time.perf_counter() - started
-        model.save(saved)
-        if any(math.isnan(weights.sum()) for weights in model.get_weights()):
-            raise Failure(
-                "the training diverged: the weights are not numbers any more. "
-                "Try a smaller --learning-rate"
+        with _warnings_in_one_line():
+            with _progress(run.epochs) as shown:
+                history = run.fit(model, [*shown, board])
+            seconds = time.perf_counter() - started
+            kept = save()
+            if any(math.isnan(weights.sum()) for weights in kept.get_weights()):
+                raise Failure(
+                    "the training diverged: the weights are not numbers any more. "
+                    "Try a smaller --learning-rate"
+                )
+            members = f"{options.population} members, " * many
+            print(
+                f"\nTrained in {seconds:.0f} s: {members}{run.epochs} epochs, "
+                f"seed {run.seed}.\n"
             )
-        print(f"\nTrained in {seconds:.0f} s: {run.epochs} epochs, seed {run.seed}.\n")
-        for line in run.report(model):
-            print(line, flush=True)
+            for line in _solved(history) if many else ():
+                print(line)
+            for line in run.report(kept, not options.no_mlp):
+                print(line, flush=True)
     except BrokenPipeError:
-        model.save(saved)
+        save()
         raise
     except KeyboardInterrupt:
-        model.save(saved)
+        save()
         message = f"interrupted; what was trained so far is saved as {saved}"
         raise Failure(message, 130) from None
     print(f"\nModel    keras_nalu.load_model({str(saved)!r})")
     print(f"Graphs   {_tensorboard()} --logdir {shlex.quote(str(folder))}")
+
+
+def _solved(history):
+    """Lines: how many members solved the task, and when."""
+    right = history.members["accuracy"] == 1
+    solved = right.any(axis=0)
+    first = sorted(right.argmax(axis=0)[solved])
+    yield f"{sum(solved)} of {len(solved)} members reached accuracy 1.0"
+    if first:
+        median = first[len(first) // 2]
+        yield f"  first in epoch {first[0]}, half of them by {median}, last {first[-1]}"
+    if diverged := history.history["diverged"][-1]:
+        yield f"{diverged} of {len(solved)} members diverged"
+    yield from ("", "The best")
 
 
 def _new_folder(output, name):
@@ -264,7 +307,7 @@ def _progress(epochs):
 def _warnings_in_one_line():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        warnings.simplefilter("always", UserWarning)
+        warnings.simplefilter("once", UserWarning)
         warnings.showwarning = lambda message, *_: print(
             f"keras-nalu: {message}", file=sys.stderr
         )

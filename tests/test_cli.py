@@ -50,13 +50,44 @@ def test_train_prints_the_notebooks_lines_and_what_it_learned(trained):
 
 
 def test_train_is_silent_on_stderr_but_for_what_pytorch_cannot(trained):
-    warning = (
+    warnings = (
+        "keras-nalu: Training step by step, as Keras does: there is no loop on the "
+        "device for the torch backend.\n"
         "keras-nalu: TensorBoard's Graphs tab stays empty: the torch backend keeps no "
         "name scopes to draw from. TensorFlow and JAX do: train an epoch with "
         "KERAS_BACKEND=tensorflow to see the graph.\n"
     )
     torch = keras.backend.backend() == "torch"
-    assert trained[0].stderr == (warning if torch else "")
+    assert trained[0].stderr == (warnings if torch else "")
+
+
+@pytest.mark.skipif(keras.backend.backend() == "torch", reason="trains no populations")
+def test_train_keeps_the_best_of_a_population(tmp_path, capsys):
+    options = "--epochs 70 --population 5 --no-mlp --output".split()
+    assert main(["train", *options, str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"Trained in \d+ s: 5 members, 70 epochs, seed 0\.\n", out)
+    found = re.search(
+        r"(\d) of 5 members reached accuracy 1\.0\n"
+        r"  first in epoch (\d+), half of them by (\d+), last (\d+)\n\nThe best\n",
+        out,
+    )
+    assert 1 <= int(found[1]) <= 5
+    assert 0 <= int(found[2]) <= int(found[3]) <= int(found[4]) < 70
+    assert re.search(r"formula +y = x0 \* x1\n", out)
+    assert "MLP" not in out
+    (folder,) = tmp_path.iterdir()
+    kept = keras_nalu.load_model(folder / "model.keras")
+    assert kept.count_params() == 6
+    assert json.loads((folder / "config.json").read_text())["population"] == 5
+
+
+def test_a_population_that_cannot_be_is_one_line(tmp_path, capsys):
+    if keras.backend.backend() != "torch":
+        pytest.skip("trains populations")
+    assert main([*QUICK, "--population", "5", "--output", str(tmp_path)]) == 1
+    assert "A population trains on TensorFlow or JAX." in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_train_leaves_a_model_its_settings_and_its_logs(trained):

@@ -10,10 +10,7 @@ from keras_nalu.formula import read_formula
 from keras_nalu.layers import NALU
 from keras_nalu.losses import L2Loss
 from keras_nalu.metrics import IsCloseAccuracy, LastBatchLoss
-
-# Steps that Keras runs before it comes back to Python. JAX unrolls them, and would
-# compile for most of a minute at TensorFlow's number; PyTorch takes one at a time.
-STEPS_PER_EXECUTION = {"tensorflow": 1000, "jax": 50, "torch": 1}
+from keras_nalu.training import Population, Sequential
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,28 +33,24 @@ class Notebook:
             1000, self.seed, operation=self.operation, **EXTRAPOLATION
         )
 
-    def compiled(self, model, optimizer, loss, metrics, batch_size):
-        backend = keras.backend.backend()
-        steps = -(-self.size // batch_size)
-        model.compile(
-            optimizer,
-            loss,
-            metrics=metrics,
-            steps_per_execution=min(steps, STEPS_PER_EXECUTION.get(backend, 1)),
-            jit_compile=backend != "torch",
-        )
-        return model
-
     def nalu(self):
         """The notebook's network, compiled as it trains it."""
         keras.utils.set_random_seed(self.seed)
-        return self.compiled(
-            keras.Sequential([keras.Input((2,)), NALU(1, name="nalu")]),
+        return self._compiled(_network())
+
+    def population(self, size):
+        """Many of the notebook's networks, each with its own initial weights."""
+        keras.utils.set_random_seed(self.seed)
+        return self._compiled(Population(_network(), size, self.seed))
+
+    def _compiled(self, model):
+        loss = L2Loss()
+        model.compile(
             keras.optimizers.Adam(self.learning_rate, epsilon=1e-8),
-            L2Loss(),
-            [IsCloseAccuracy(), LastBatchLoss(L2Loss())],
-            self.batch_size,
+            loss,
+            metrics=[IsCloseAccuracy(), LastBatchLoss(loss)],
         )
+        return model
 
     def fit(self, model, callbacks):
         """The notebook's loop: the batches in order, `epochs` times."""
@@ -81,14 +74,13 @@ class Notebook:
         keras.utils.set_random_seed(self.seed)
         dense = keras.layers.Dense
         layers = [dense(16, activation="relu"), dense(16, activation="relu"), dense(1)]
-        model = keras.Sequential([keras.Input((2,)), *layers])
-        optimizer = keras.optimizers.Adam(1e-2)
-        self.compiled(model, optimizer, "mse", [], 100)
+        model = Sequential([keras.Input((2,)), *layers])
+        model.compile(keras.optimizers.Adam(1e-2), "mse")
         X, Y = self.data()
         model.fit(X, Y, batch_size=100, epochs=-(-self.epochs // 4), verbose=0)
         return model
 
-    def report(self, model):
+    def report(self, model, mlp=True):
         """Lines: what the model learned, and how far it carries beside an MLP."""
         X, Y = self.data()
         layer = model.layers[0]
@@ -106,13 +98,18 @@ class Notebook:
             f"  {'':20}{'trained on':>16}{'far outside':>16}",
             f"  {'':20}{_span(X):>16}{_span(far[0]):>16}",
         )
-        for name, trained in ("NALU", lambda: model), ("MLP", self.mlp):
+        rivals = [("MLP", self.mlp)] if mlp else []
+        for name, trained in [("NALU", lambda: model), *rivals]:
             network = trained()
             near_error, far_error = (
                 _percent(relative_error(network, *data)) for data in ((X, Y), far)
             )
             name = f"{name}, {network.count_params()} weights"
             yield f"  {name:20}{near_error:>16}{far_error:>16}"
+
+
+def _network():
+    return Sequential([keras.Input((2,)), NALU(1, name="nalu")])
 
 
 def _percent(share):
