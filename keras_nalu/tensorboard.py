@@ -27,6 +27,8 @@ class TensorBoard(keras.callbacks.TensorBoard):
       an input, a column a unit; -1 is blue, 0 white, +1 red, not-a-number black.
     - Text: the run's configuration, and the layers with their weights.
 
+    Of a `Population` it draws the template, and leaves the effective weights out.
+
     With an integer `update_freq` Keras drops the epoch and validation metrics that do
     not fall on a multiple of it; here they are kept.
 
@@ -119,16 +121,16 @@ class TensorBoard(keras.callbacks.TensorBoard):
     def _describe(self, configuration):
         import tensorflow as tf
 
+        # Of a population, what one member computes.
+        model = getattr(self.model, "template", self.model)
         with self._recording(step=0):
             tf.summary.text(
                 "configuration", _table(["setting", "value"], configuration)
             )
-            tf.summary.text(
-                "layers", _table(["layer", "weights"], _weights(self.model))
-            )
+            tf.summary.text("layers", _table(["layer", "weights"], _weights(model)))
             if self.draws_graph:
                 try:
-                    tf.summary.graph(graph_def(self.model))
+                    tf.summary.graph(graph_def(model))
                 except Exception as error:
                     message = f"TensorBoard's Graphs tab stays empty: {error}"
                     warnings.warn(message, stacklevel=2)

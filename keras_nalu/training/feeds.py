@@ -59,6 +59,10 @@ class Arrays(keras.utils.PyDataset):
 
     def __init__(self, data, batch_size, shuffle=False):
         super().__init__()
+        # TensorFlow's datasets take tuples, and no trailing `None`.
+        data = keras.tree.lists_to_tuples(data)
+        while data[-1] is None:
+            data = data[:-1]
         leaves = _leaves(data)
         self.data = data
         self.batch_size = batch_size
@@ -201,12 +205,16 @@ def are_arrays(data):
         all(
             a.dtype.kind in "biuf"
             if isinstance(a, np.ndarray)
-            else keras.ops.is_tensor(a) and hasattr(a, "ndim")
+            else keras.ops.is_tensor(a) and _is_dense(a)
             for a in leaves
         )
-        and len({a.shape[:1] for a in leaves}) == 1
+        and len({tuple(a.shape[:1]) for a in leaves}) == 1
         and leaves[0].ndim > 0
     )
+
+
+def _is_dense(a):
+    return hasattr(a, "__array__")
 
 
 class Batches:
@@ -227,8 +235,12 @@ class Batches:
 
     def _grouped(self, batches, steps):
         """Batches of one size together, as many as a block may hold."""
-        batches = (_map(np.asarray, batch) for batch in batches)
-        for size, group in itertools.groupby(batches, count_rows):
+        for (size, dense), group in itertools.groupby(batches, _kind):
+            if not dense:
+                for batch in group:
+                    yield Slices(size, 0), batch, 0, 0
+                continue
+            group = (_map(np.asarray, batch) for batch in group)
             held = next(group)
             block = min(steps, _block_steps(held, size))
             group = itertools.chain([held], group)
@@ -261,6 +273,10 @@ def _map(function, *structures):
 
 def _leaves(data):
     return [a for a in keras.tree.flatten(data) if hasattr(a, "shape")]
+
+
+def _kind(batch):
+    return count_rows(batch), all(map(_is_dense, _leaves(batch)))
 
 
 def count_rows(data):

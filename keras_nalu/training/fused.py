@@ -30,27 +30,20 @@ class Fused:
     #: Those of a population.
     members = None
 
-    def compile(self, *args, steps_per_execution="auto", jit_compile="auto", **kwargs):
-        automatic = steps_per_execution == "auto"
-        if not automatic and (
-            not isinstance(steps_per_execution, numbers.Integral)
-            or steps_per_execution < 1
-        ):
+    @functools.wraps(keras.Model.compile)
+    def compile(self, *args, **kwargs):
+        call = arguments(keras.Model.compile, self, args, kwargs)
+        steps = call.setdefault("steps_per_execution", "auto")
+        if steps != "auto" and (not isinstance(steps, numbers.Integral) or steps < 1):
             raise ValueError(
                 "Received an invalid value for `steps_per_execution`, expected 'auto' "
-                "or a positive integer. Received: "
-                f"steps_per_execution={steps_per_execution!r}"
+                f"or a positive integer. Received: steps_per_execution={steps!r}"
             )
+        jit = call.get("jit_compile", "auto")
         super().compile(
-            *args,
-            steps_per_execution=1 if automatic else int(steps_per_execution),
-            jit_compile=jit_compile,
-            **kwargs,
+            **call | {"steps_per_execution": 1 if steps == "auto" else int(steps)}
         )
-        self._asked = {
-            "steps_per_execution": steps_per_execution,
-            "jit_compile": jit_compile,
-        }
+        self._asked = {"steps_per_execution": steps, "jit_compile": jit}
         self._loops = {}
         self._feeds = {}
 
@@ -60,7 +53,7 @@ class Fused:
 
     def compile_from_config(self, config):
         self.compile(**keras.saving.deserialize_keras_object(config))
-        if self.built:
+        if self.built and self.optimizer is not None:
             self.optimizer.build(self.trainable_variables)
 
     @functools.wraps(keras.Model.fit)
@@ -97,6 +90,18 @@ class Fused:
         with self._fed("test", feed, within_fit) as fused:
             return super().evaluate(**call if fused else plain)
 
+    def predict(self, *args, **kwargs):
+        # Within `fit` too: what predicts is made for this many steps, and unrolls them.
+        steps, self.steps_per_execution = self.steps_per_execution, self._own_steps()
+        try:
+            return super().predict(*args, **kwargs)
+        finally:
+            self.steps_per_execution = steps
+
+    def _own_steps(self):
+        asked = self._asked["steps_per_execution"] if self.compiled else "auto"
+        return 1 if asked == "auto" else asked
+
     def make_train_function(self, force=False):
         if "train" in self._feeds:
             self.train_function = self._function("train", self.train_step, force)
@@ -117,6 +122,7 @@ class Fused:
             or self.run_eagerly
             or not self._asked["jit_compile"]
             or self._asked["steps_per_execution"] == 1
+            or keras.config.max_steps_per_epoch()
             or not all(layer.supports_jit for layer in walk_layers(self))
         ):
             return False
@@ -138,15 +144,14 @@ class Fused:
         x = call.get("x")
         if isinstance(x, feeds.ENDLESS):
             return x
-        data = keras.utils.pack_x_y_sample_weight(
-            x, call.get("y"), call.get("sample_weight")
-        )
+        data = x, call.get("y"), call.get("sample_weight")
         # Keras knows how to weigh the classes, how to go on after `steps` and what to
         # say to a wrong split.
         left_to_keras = (
             call.get(steps) is not None
             or call.get("class_weight")
             or call.get("validation_split")
+            or shuffle == "batch"
         )
         if feeds.is_function(x):
             feed = feeds.Draws(x, call.get(steps), self.members)
@@ -171,7 +176,7 @@ class Fused:
         try:
             yield kind in self._feeds
         finally:
-            self._save_state()
+            self._save_state(kind)
             self._feeds.pop(kind, None)
             if not within_fit:
                 self.steps_per_execution = before[0]
@@ -185,10 +190,11 @@ class Fused:
                 for n in range(1, ITERATED_STEPS + 1)
                 if (feed.steps or ITERATED_STEPS) % n == 0
             )
-        if not self.built:
+        if not self.built and type(self).call is not keras.Model.call:
             x, *_ = keras.utils.unpack_x_y_sample_weight(feed[0])
             self(x)
-        flops = 6 * self.count_params() * feed.batch_size
+        weights = sum(math.prod(weight.shape) for weight in self.weights)
+        flops = 6 * weights * feed.batch_size
         return math.ceil(
             min(feed.steps, CHUNK_STEPS, max(1, CHUNK_FLOPS // max(1, flops)))
         )
@@ -198,13 +204,13 @@ class Fused:
         backend = feeds.backend_module()
         if force:
             self._loops.clear()
-        if self.built:
+        if self.built and self.optimizer is not None:
             self.optimizer.build(self.trainable_variables)
 
         def function(*state_and_iterator):
             *state, iterator = state_and_iterator
             feed, steps = self._feeds[kind], self.steps_per_execution
-            logs = None
+            logs, self._unsaved = None, state
             for reader, data, first, last in feed.chunk(steps, iterator):
                 if (kind, reader) not in self._loops:
                     self._loops[kind, reader] = backend.make_loop(step, reader)
@@ -220,18 +226,16 @@ class Fused:
     def _read_logs(self, kind, logs):
         return logs
 
-    def _save_state(self):
+    def _save_state(self, kind):
         """After an interruption within a chunk, on JAX: Keras has the state from before
         the chunk, whose arrays are gone."""
         if self._unsaved:
-            kinds = (
-                self.trainable_variables,
-                self.non_trainable_variables,
-                self.optimizer.variables,
-                self.metrics_variables,
-            )
-            for variables, values in zip(kinds, self._unsaved[0], strict=True):
-                for variable, value in zip(variables, values, strict=True):
+            variables = [self.trainable_variables, self.non_trainable_variables]
+            if kind == "train":
+                variables.append(self.optimizer.variables)
+            variables.append(self.metrics_variables)
+            for of_kind, values in zip(variables, self._unsaved[0], strict=True):
+                for variable, value in zip(of_kind, values, strict=True):
                     variable.assign(value)
             self._unsaved = None
 
@@ -333,8 +337,21 @@ class Model(Fused, keras.Model):
     """
 
     def __new__(cls, *args, **kwargs):
-        # A class of its own: Keras changes the bases of a class that is called so,
-        # and with them those of every subclass that has a `call` of its own.
-        if cls is Model and len(args) + len({"inputs", "outputs"} & {*kwargs}) >= 2:
-            return Functional(*args, **kwargs)
-        return super().__new__(cls, *args, **kwargs)
+        if len(args) + len({"inputs", "outputs"} & {*kwargs}) >= 2:
+            if cls is Model:
+                return Functional(*args, **kwargs)
+            _rebase(cls)
+        return keras.Model.__new__(cls, *args, **kwargs)
+
+
+def _rebase(cls):
+    """Puts `Functional` where `Model` was among the bases.
+
+    Keras does so when a subclass is called with inputs and outputs, but would change
+    the bases of `Model` itself, and with them every subclass that has a `call`.
+    """
+    if cls is Model:
+        return Functional
+    if issubclass(cls, Model):
+        cls.__bases__ = tuple(map(_rebase, cls.__bases__))
+    return cls

@@ -106,8 +106,13 @@ class Population(Fused, keras.Model):
         self._scores = None
         self.built = True
 
+    @property
+    def template(self):
+        """The model that was given."""
+        return self._hidden.model
+
     def get_config(self):
-        model = keras.saving.serialize_keras_object(self._hidden.model)
+        model = keras.saving.serialize_keras_object(self.template)
         return {"model": model, "size": self.size, "seed": self.seed, "name": self.name}
 
     @classmethod
@@ -137,7 +142,7 @@ class Population(Fused, keras.Model):
                 "Received: a template with the policy 'mixed_float16'. "
                 "Try 'mixed_bfloat16' or 'float32'."
             )
-        self._hidden.scorer = _scorer(self._hidden.model)
+        self._hidden.scorer = _scorer(self.template)
         self._hidden.scorer.compile(
             "sgd", loss, loss_weights, metrics, weighted_metrics
         )
@@ -199,7 +204,7 @@ class Population(Fused, keras.Model):
 
     def member(self, index):
         """A copy of one member as a plain Keras model, compiled like the population."""
-        model = keras.models.clone_model(self._hidden.model)
+        model = keras.models.clone_model(self.template)
         for variable, stacked in zip(_variables(model), _variables(self), strict=True):
             variable.assign(ops.convert_to_numpy(stacked)[index])
         if self.compiled:
@@ -281,7 +286,7 @@ class Population(Fused, keras.Model):
 
     def _predict(self, values, training):
         """A member's outputs, its weights that are not trained, and its penalties."""
-        return self._hidden.model.stateless_call(
+        return self.template.stateless_call(
             values["trainable"],
             values["non_trainable"],
             values["x"],
@@ -351,7 +356,7 @@ class Population(Fused, keras.Model):
 
     def _is_own(self, x):
         """Whether each member has its own data: there is an axis more then."""
-        inputs = keras.tree.flatten(self._hidden.model.inputs)
+        inputs = keras.tree.flatten(self.template.inputs)
         return len(keras.tree.flatten(x)[0].shape) > len(inputs[0].shape)
 
     def _member_first(self, data, own):

@@ -1,0 +1,1088 @@
+"""Keras' own `fit` and `evaluate` say what is right."""
+
+import contextlib
+import functools
+import itertools
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, optimizers
+
+import keras_nalu
+from keras_nalu.training import feeds, fused
+
+BACKEND = keras.backend.backend()
+ROWS, BATCH, STEPS = 44, 8, 6
+ours = pytest.mark.skipif(BACKEND == "torch", reason="no loop on the device there")
+slow = pytest.mark.slow
+
+
+PLAIN = {keras_nalu.Model: keras.Model, keras_nalu.Sequential: keras.Sequential}
+
+_rng = np.random.default_rng(0)
+X = _rng.normal(size=(ROWS, 3)).astype("float32")
+Y = X.sum(axis=1, keepdims=True) + 1
+CLASSES = (Y > 1).astype("int64")
+WEIGHT = _rng.uniform(0.5, 2, size=ROWS)
+
+
+def line(cls):
+    return cls([keras.Input((3,)), layers.Dense(1)])
+
+
+def deferred(cls):
+    return cls([layers.Dense(4, activation="tanh"), layers.Dense(1)])
+
+
+def mlp(cls):
+    x = keras.Input((3,))
+    h = layers.Dense(4, activation="relu", kernel_regularizer="l2")(x)
+    h = layers.Dropout(0.3)(layers.BatchNormalization()(h))
+    return cls(x, layers.Dense(1, kernel_constraint="non_neg")(h))
+
+
+def without_chance(cls):
+    x = keras.Input((3,))
+    h = layers.BatchNormalization()(layers.Dense(4, activation="tanh")(x))
+    return cls(x, layers.Dense(1)(h))
+
+
+def dicts(cls):
+    a, b = keras.Input((3,), name="a"), keras.Input((3,), name="b")
+    h = layers.Dropout(0.3)(layers.Add()([a, b]))
+    total = layers.Dense(1, name="total", kernel_regularizer="l2")(h)
+    pair = layers.Dense(2, kernel_constraint="non_neg")(a)
+    return cls({"a": a, "b": b}, {"total": total, "pair": pair})
+
+
+def lists(cls):
+    a, b = keras.Input((3,)), keras.Input((3,))
+    total = layers.Dense(1, name="total")(layers.Add()([a, b]))
+    return cls([a, b], [total, layers.Dense(2, name="pair")(a)])
+
+
+def momentum():
+    return {
+        "optimizer": optimizers.SGD(0.02, momentum=0.9),
+        "loss": "mse",
+        "metrics": ["mae"],
+    }
+
+
+def with_optimizer(make):
+    return lambda: momentum() | {"optimizer": make()}
+
+
+def train(cls, make, data, compiled=momentum, **fit):
+    """The history, and the weights after every epoch."""
+    keras.utils.set_random_seed(1)
+    model, weights = make(cls), []
+    with_loop = cls in PLAIN
+    model.compile(**({} if with_loop else {"jit_compile": True}) | compiled())
+    record = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: weights.append(model.get_weights())
+    )
+    fit = {"batch_size": BATCH, "epochs": 3, "shuffle": False, "verbose": 0} | fit
+    fit["callbacks"] = [record, *fit.get("callbacks", ())]
+    logs = model.fit(*data, **fit).history
+    assert not with_loop or [kind for kind, _ in model._loops if kind == "train"]
+    return logs, weights
+
+
+def assert_same(first, second, rtol=1e-5, atol=1e-6):
+    (logs, weights), (other_logs, other_weights) = first, second
+    assert logs.keys() == other_logs.keys()
+    assert len(weights) == len(other_weights) > 0
+    for epoch, other in zip(weights, other_weights, strict=True):
+        for a, b in zip(epoch, other, strict=True):
+            np.testing.assert_allclose(a, b, rtol, atol)
+    for name in logs:
+        np.testing.assert_allclose(logs[name], other_logs[name], rtol, atol)
+
+
+def assert_follows_keras(make, data, compiled=momentum, cls=keras_nalu.Model, **fit):
+    assert_same(
+        train(cls, make, data, compiled, **fit),
+        train(PLAIN[cls], make, data, compiled, **fit),
+    )
+
+
+def sgd_line(cls=keras_nalu.Sequential, **compiled):
+    keras.utils.set_random_seed(1)
+    model = line(cls)
+    model.compile(optimizers.SGD(0.02), "mse", **compiled)
+    return model
+
+
+@contextlib.contextmanager
+def warns_on_torch():
+    if BACKEND == "torch":
+        with pytest.warns(
+            UserWarning, match=r"^Training step by step, as Keras does: "
+        ):
+            yield
+    else:
+        yield
+
+
+def test_fit_and_evaluate_on_every_backend():
+    logs = []
+    for cls in (keras_nalu.Sequential, keras.Sequential):
+        model = sgd_line(cls)
+        with warns_on_torch() if cls in PLAIN else contextlib.nullcontext():
+            history = model.fit(
+                X, Y, BATCH, epochs=2, shuffle=False, verbose=0, validation_data=(X, Y)
+            ).history
+        with warns_on_torch() if cls in PLAIN else contextlib.nullcontext():
+            history["after"] = model.evaluate(X, Y, BATCH, verbose=0)
+        logs.append((history, [model.get_weights()]))
+    assert_same(*logs)
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="there is a loop on the device")
+def test_the_warning_is_one_line_and_names_the_caller():
+    model = sgd_line()
+    with pytest.warns(UserWarning, match=r"^Training") as caught:
+        model.fit(X, Y, verbose=0)
+    (warning,) = (w for w in caught if w.category is UserWarning)
+    assert str(warning.message) == (
+        "Training step by step, as Keras does: there is no loop on the device for the "
+        "torch backend."
+    )
+    assert warning.filename == __file__
+
+
+@pytest.mark.parametrize(
+    "compiled",
+    [
+        {"steps_per_execution": 1},
+        pytest.param({"jit_compile": False}, marks=slow),
+        pytest.param({"run_eagerly": True}, marks=slow),
+    ],
+)
+def test_trains_step_by_step_on_demand_and_without_a_warning(compiled):
+    seen, logs = [], []
+    for cls in (keras_nalu.Sequential, keras.Sequential):
+        model = sgd_line(cls, **compiled)
+        step = keras.callbacks.LambdaCallback(
+            on_train_batch_end=lambda batch, logs: seen.append(batch)
+        )
+        kwargs = {"shuffle": False, "verbose": 0, "callbacks": [step]}
+        history = model.fit(X, Y, BATCH, **kwargs).history
+        history["after"] = model.evaluate(X, Y, BATCH, verbose=0)
+        logs.append((history, [model.get_weights()]))
+    assert seen == 2 * [*range(STEPS)]
+    assert_same(*logs)
+
+
+@pytest.mark.parametrize("steps", [0, -1, 2.5, "x", None])
+def test_wrong_steps_per_execution(steps):
+    with pytest.raises(ValueError, match=r"'auto' or a positive integer. Received: "):
+        line(keras_nalu.Sequential).compile("sgd", "mse", steps_per_execution=steps)
+
+
+@pytest.mark.parametrize("steps", ["auto", 5])
+def test_compile_config_is_what_was_asked(steps):
+    model = line(keras_nalu.Sequential)
+    model.compile("sgd", "mse", steps_per_execution=steps)
+    assert model.get_compile_config()["steps_per_execution"] == steps
+    assert model.get_compile_config()["jit_compile"] == "auto"
+
+
+SCHEDULE = optimizers.schedules.ExponentialDecay(0.05, 5, 0.5)
+
+
+@ours
+@pytest.mark.parametrize(
+    ("make", "data", "compiled", "fit"),
+    [
+        pytest.param(
+            mlp,
+            (X, Y),
+            lambda: momentum() | {"weighted_metrics": ["mse"]},
+            {"sample_weight": WEIGHT, "validation_split": 0.3},
+            id="batchnorm-dropout-penalty-constraint-weights-split",
+            marks=slow,
+        ),
+        pytest.param(
+            dicts,
+            (
+                {"a": X[:40], "b": X[39::-1].copy()},
+                {"total": Y[:40], "pair": X[:40, :2]},
+            ),
+            lambda: momentum() | {"metrics": None, "loss_weights": {"total": 2}},
+            {"sample_weight": {"total": WEIGHT[:40], "pair": WEIGHT[39::-1].copy()}},
+            id="dicts-dropout-penalty-constraint-weights",
+        ),
+        pytest.param(
+            lists,
+            ([X[:40], X[39::-1].copy()], [Y[:40], X[:40, :2]]),
+            lambda: {
+                "optimizer": optimizers.Adam(0.02),
+                "loss": keras.losses.MeanSquaredError(),
+            },
+            {"sample_weight": [WEIGHT[:40], WEIGHT[39::-1].copy()]},
+            id="lists",
+            marks=slow,
+        ),
+        pytest.param(
+            dicts,
+            ({"a": X, "b": X}, {"total": Y, "pair": None}),
+            lambda: momentum() | {"metrics": None, "loss": {"total": "mse"}},
+            {},
+            id="output-without-labels",
+            marks=[
+                slow,
+                pytest.mark.filterwarnings("ignore:Gradients do not exist:UserWarning"),
+            ],
+        ),
+    ]
+    + [
+        pytest.param(mlp, (X, Y), with_optimizer(make), {}, id=name, marks=slow)
+        for name, make in {
+            "sgd": lambda: optimizers.SGD(0.02),
+            "adam": lambda: optimizers.Adam(0.02),
+            "schedule": lambda: optimizers.SGD(SCHEDULE),
+            "clipnorm": lambda: optimizers.Adam(0.02, clipnorm=0.1),
+            "global-clipnorm": lambda: optimizers.SGD(0.02, global_clipnorm=0.1),
+            "ema-accumulation": lambda: optimizers.AdamW(
+                0.02,
+                use_ema=True,
+                ema_overwrite_frequency=4,
+                gradient_accumulation_steps=2,
+            ),
+            "ema-at-the-end": lambda: optimizers.AdamW(0.02, use_ema=True),
+        }.items()
+    ]
+    + [
+        pytest.param(mlp, (X, Y), momentum, {"batch_size": n}, id=f"{n}", marks=slow)
+        for n in (1, 7, 11, 22, 43)
+    ],
+)
+def test_follows_keras(make, data, compiled, fit):
+    assert_follows_keras(make, data, compiled, **fit)
+
+
+@ours
+@slow
+def test_outputs_losses_are_weighted_by_the_rows_of_a_batch():
+    """As on JAX; Keras' own are not, on TensorFlow, and do not sum up to the loss."""
+    data = ([X, X[::-1].copy()], [Y, X[:, :2]])
+    (logs, weights), (other, other_weights) = (
+        train(cls, lists, data, lambda: momentum() | {"metrics": None})
+        for cls in (keras_nalu.Model, keras.Model)
+    )
+    assert_same(({"": logs["loss"]}, weights), ({"": other["loss"]}, other_weights))
+    total = np.add(logs["total_loss"], logs["pair_loss"])
+    np.testing.assert_allclose(total, logs["loss"], 1e-5)
+
+
+@ours
+@slow
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision(policy):
+    keras.config.set_dtype_policy(policy)
+    try:
+        results = [train(cls, mlp, (X, Y)) for cls in (keras_nalu.Model, keras.Model)]
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert_same(*results, rtol=1e-2, atol=1e-3)
+
+
+@ours
+@slow
+def test_layers_built_by_the_first_batch():
+    assert_follows_keras(deferred, (X, Y), cls=keras_nalu.Sequential)
+
+
+@functools.cache
+def keras_on_arrays():
+    return train(keras.Sequential, line, (X, Y))
+
+
+def as_arrays():
+    return (X, Y), {"batch_size": BATCH}
+
+
+def as_tensors():
+    return tuple(map(keras.ops.convert_to_tensor, (X, Y))), {"batch_size": BATCH}
+
+
+def as_dataset():
+    import tensorflow as tf
+
+    return (tf.data.Dataset.from_tensor_slices((X, Y)).batch(BATCH),), {}
+
+
+def batches():
+    for start in range(0, ROWS, BATCH):
+        yield X[start : start + BATCH], Y[start : start + BATCH]
+
+
+def endless():
+    while True:
+        yield from batches()
+
+
+def as_generator():
+    return (endless(),), {"steps_per_epoch": STEPS}
+
+
+class Batches(keras.utils.PyDataset):
+    def __len__(self):
+        return STEPS
+
+    def __getitem__(self, index):
+        return next(itertools.islice(batches(), index, None))
+
+
+def as_py_dataset():
+    return (Batches(),), {}
+
+
+@ours
+@pytest.mark.parametrize("steps", [pytest.param("auto", marks=slow), 4])
+@pytest.mark.parametrize(
+    "source",
+    [
+        pytest.param(as_tensors, marks=slow),
+        pytest.param(as_dataset, marks=slow),
+        as_generator,
+        pytest.param(as_py_dataset, marks=slow),
+    ],
+)
+def test_every_source_of_data_trains_as_arrays_do(source, steps):
+    data, fit = source()
+    compiled = momentum() | {"steps_per_execution": steps}
+    fit = {"batch_size": None} | fit
+    result = train(keras_nalu.Sequential, line, data, lambda: compiled, **fit)
+    assert_same(result, keras_on_arrays())
+
+
+@ours
+@slow
+@pytest.mark.parametrize("source", [as_tensors, as_dataset, as_py_dataset])
+def test_evaluate_and_validate_every_source(source):
+    logs = []
+    for cls in (keras_nalu.Sequential, keras.Sequential):
+        model = sgd_line(cls)
+        data, size = source()
+        history = model.fit(
+            *as_arrays()[0],
+            BATCH,
+            epochs=2,
+            shuffle=False,
+            verbose=0,
+            validation_data=data if len(data) == 2 else data[0],
+        ).history
+        history["after"] = model.evaluate(*data, **size, verbose=0)
+        logs.append((history, [model.get_weights()]))
+    assert_same(*logs)
+
+
+def blocks(monkeypatch, steps):
+    """Arrays are no longer held on the device; returns the sizes of what goes there."""
+    sizes, to_device = [], feeds._to_device
+    monkeypatch.setattr(feeds, "RESIDENT_BYTES", 0)
+    monkeypatch.setattr(feeds, "BLOCK_BYTES", steps * BATCH * (X[0].nbytes + 4))
+
+    def recorded(data):
+        sizes.append(sum(a.nbytes for a in feeds._leaves(data)))
+        return to_device(data)
+
+    monkeypatch.setattr(feeds, "_to_device", recorded)
+    return sizes
+
+
+@ours
+def test_a_file_larger_than_the_limit_goes_to_the_device_in_blocks(
+    tmp_path, monkeypatch
+):
+    sizes, files = blocks(monkeypatch, steps=2), []
+    for name, a in (("x", X), ("y", Y)):
+        files.append(np.memmap(tmp_path / name, "float32", "w+", shape=a.shape))
+        files[-1][:] = a
+    result = train(keras_nalu.Sequential, line, files)
+    assert_same(result, keras_on_arrays())
+    assert sum(sizes) >= 3 * (X.nbytes + Y.nbytes)
+    assert max(sizes) <= feeds.BLOCK_BYTES
+
+
+@ours
+@pytest.mark.parametrize("steps", [None, pytest.param(4, marks=slow)])
+def test_the_order_is_numpys(steps, monkeypatch):
+    sizes = blocks(monkeypatch, steps) if steps else None
+    model, plain = sgd_line(), sgd_line(keras.Sequential)
+    weights = []
+    record = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: weights.append(model.get_weights())
+    )
+    keras.utils.set_random_seed(7)
+    model.fit(X, Y, BATCH, epochs=3, verbose=0, callbacks=[record])
+    np.random.seed(7)  # noqa: NPY002
+    for ours in weights:
+        order = np.random.permutation(ROWS)  # noqa: NPY002
+        plain.fit(X[order], Y[order], BATCH, shuffle=False, verbose=0)
+        for a, b in zip(ours, plain.get_weights(), strict=True):
+            np.testing.assert_allclose(a, b, 1e-5, 1e-6)
+    assert not sizes or max(sizes) <= feeds.BLOCK_BYTES
+
+
+@ours
+@pytest.mark.parametrize("rows", [44, pytest.param(40, marks=slow)])
+@pytest.mark.parametrize("steps", [None, pytest.param(2, marks=slow)])
+def test_every_row_exactly_once_an_epoch(rows, steps, monkeypatch):
+    if steps:
+        blocks(monkeypatch, steps)
+    counts = layers.Embedding(rows, 1, embeddings_initializer="zeros")
+    model = keras_nalu.Sequential([keras.Input((), dtype="int32"), counts])
+    model.compile(optimizers.SGD(1.0), keras.losses.MeanAbsoluteError("sum"))
+    far = np.full((rows, 1), 1e6)
+    model.fit(np.arange(rows), far, BATCH, epochs=3, verbose=0)
+    np.testing.assert_array_equal(counts.get_weights()[0], np.full((rows, 1), 3))
+    assert model._loops
+
+
+class Total(keras.layers.Layer):
+    def __init__(self, seen):
+        super().__init__(autocast=False)
+        self.see = seen.update
+
+    def build(self, shapes):
+        self.kernel = self.add_weight(shape=(3, 1))
+
+    def call(self, inputs):
+        self.see({k: keras.backend.standardize_dtype(inputs[k].dtype) for k in inputs})
+        total = sum(keras.ops.cast(x, "float32") for x in inputs.values())
+        return total @ self.kernel
+
+
+@ours
+@slow
+def test_dtypes_are_those_that_keras_passes_on():
+    names = "bool", "uint8", "int32", "int64", "float16", "float32", "float64"
+    data = {name: np.abs(3 * X).astype(name) for name in names}
+    seen = []
+
+    def make(cls):
+        seen.append({})
+
+        class Own(cls):
+            def __init__(self):
+                super().__init__(dtype=keras.DTypePolicy("float32"))
+                self.total = Total(seen[-1])
+
+            def call(self, inputs):
+                return self.total(inputs)
+
+        return Own()
+
+    assert_follows_keras(
+        make, (data, Y > 0), with_optimizer(lambda: optimizers.SGD(1e-3))
+    )
+    assert seen[0] == seen[1]
+    assert seen[0].keys() == data.keys()
+
+
+@ours
+@pytest.mark.parametrize(
+    ("data", "fit"),
+    [
+        pytest.param(
+            (X, Y),
+            {
+                "validation_data": (X[:30], Y[:30], WEIGHT[:30]),
+                "validation_batch_size": 7,
+                "validation_freq": 2,
+                "initial_epoch": 1,
+                "epochs": 4,
+            },
+            id="validation",
+        ),
+        pytest.param(
+            (X, CLASSES),
+            {"class_weight": {0: 1.0, 1: 3.0}},
+            id="classes",
+            marks=slow,
+        ),
+    ]
+    + [
+        pytest.param((X, Y), fit, id="-".join(fit), marks=slow)
+        for fit in (
+            {"validation_split": 0.25, "sample_weight": WEIGHT},
+            {"validation_data": [X, Y], "validation_steps": 2},
+            {"validation_data": Batches(), "validation_freq": [1, 3]},
+            {"validation_data": Batches(), "validation_steps": 2},
+            {"steps_per_epoch": 3, "epochs": 2},
+        )
+    ]
+    + [
+        pytest.param(
+            (X, CLASSES),
+            {"class_weight": {0: 1.0, 1: 3.0}, "validation_split": 0.25},
+            id="classes-validation_split",
+            marks=slow,
+        )
+    ],
+)
+def test_arguments_of_fit(data, fit):
+    assert_follows_keras(line, data, cls=keras_nalu.Sequential, **fit)
+
+
+@ours
+@pytest.mark.parametrize("make", [line, mlp])
+@slow
+def test_evaluate(make):
+    cls = {line: keras_nalu.Sequential, mlp: keras_nalu.Model}[make]
+    logs = []
+    for each in (cls, PLAIN[cls]):
+        keras.utils.set_random_seed(1)
+        model = make(each)
+        model.compile(**momentum() | {"weighted_metrics": ["mae"]})
+        found = model.evaluate(X, Y, BATCH, sample_weight=WEIGHT, verbose=0)
+        named = model.evaluate(X, Y, 50, verbose=0, return_dict=True)
+        steps = model.evaluate(X, Y, BATCH, steps=3, verbose=0)
+        logs.append(({"found": found, **named, "steps": steps}, [model.get_weights()]))
+        assert each is not cls or "test" in {kind for kind, _ in model._loops}
+    assert_same(*logs)
+
+
+def batch_events(cls, steps, **compiled):
+    events = []
+
+    def note(kind):
+        def seen(batch, logs=None):
+            events.append((kind, batch, {k: float(v) for k, v in (logs or {}).items()}))
+
+        return seen
+
+    callback = keras.callbacks.LambdaCallback(
+        on_train_batch_begin=note("begin"), on_train_batch_end=note("end")
+    )
+    callback.on_test_batch_begin = note("test begin")
+    callback.on_test_batch_end = note("test end")
+    model = sgd_line(cls, steps_per_execution=steps, **compiled)
+    model.fit(
+        X,
+        Y,
+        BATCH,
+        shuffle=False,
+        verbose=0,
+        callbacks=[callback],
+        validation_data=(X, Y),
+    )
+    return events
+
+
+@functools.cache
+def steps_of_keras():
+    events = batch_events(keras.Sequential, 1)
+    return {(kind, batch): logs for kind, batch, logs in events}
+
+
+@ours
+@pytest.mark.parametrize(
+    ("steps", "chunks"),
+    [("auto", [(0, 5)]), (4, [(0, 3), (4, 7)])]
+    + [
+        pytest.param(n, chunks, marks=slow)
+        for n, chunks in ((3, [(0, 2), (3, 5)]), (6, [(0, 5)]), (9, [(0, 8)]))
+    ],
+)
+def test_what_callbacks_of_a_batch_see(steps, chunks):
+    """A chunk as a batch, with the logs of its last step."""
+    every = steps_of_keras()
+    events = batch_events(keras_nalu.Sequential, steps)
+    expected = []
+    for prefix in ("", "test "):
+        for first, last in chunks:
+            logs = every[prefix + "end", min(last, STEPS - 1)]
+            expected.append((prefix + "begin", first, {}))
+            expected.append((prefix + "end", last, pytest.approx(logs, rel=1e-5)))
+    assert events == expected
+
+
+@ours
+@slow
+@pytest.mark.parametrize("steps", [2, 4, 9])
+def test_callbacks_see_batches_at_the_steps_where_keras_has_them(steps):
+    ours, plain = (
+        batch_events(cls, steps) for cls in (keras_nalu.Sequential, keras.Sequential)
+    )
+    assert [event[:2] for event in ours] == [event[:2] for event in plain]
+
+
+@ours
+@slow
+@pytest.mark.parametrize(("flops", "chunks"), [(2.5, 3), (1e9, 1)])
+def test_a_chunk_is_bounded_by_arithmetic(flops, chunks, monkeypatch):
+    weights, forward_and_back = 4, 6
+    monkeypatch.setattr(
+        fused, "CHUNK_FLOPS", flops * forward_and_back * weights * BATCH
+    )
+    kinds = [event[0] for event in batch_events(keras_nalu.Sequential, "auto")]
+    assert kinds.count("begin") == chunks
+
+
+@ours
+def test_a_large_model_trains_as_keras_does(monkeypatch):
+    monkeypatch.setattr(fused, "CHUNK_FLOPS", 0)
+    model, plain = sgd_line(), sgd_line(keras.Sequential)
+    losses = [
+        m.fit(X, Y, BATCH, shuffle=False, verbose=0).history["loss"]
+        for m in (model, plain)
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    assert not model._loops
+
+
+@ours
+@pytest.mark.parametrize("tensorboard", [False, True])
+@slow
+def test_callbacks_of_keras(tensorboard, tmp_path):
+    results = []
+    for cls in (keras_nalu.Sequential, keras.Sequential):
+        path = tmp_path / f"{cls.__module__}.keras"
+        callbacks = [
+            keras.callbacks.LearningRateScheduler(lambda epoch: 0.1 if epoch else 0.01),
+            keras.callbacks.ModelCheckpoint(path),
+            keras.callbacks.EarlyStopping("loss", 1e9, 1),
+            keras.callbacks.TerminateOnNaN(),
+        ]
+        if tensorboard:
+            logs = tmp_path / "logs"
+            callbacks.append(keras_nalu.TensorBoard(logs, update_freq="batch"))
+        results.append(
+            train(cls, line, (X, Y), epochs=5, callbacks=callbacks, verbose=0)
+        )
+        copy = keras_nalu.load_model(path)
+        assert type(copy) is cls
+        for a, b in zip(copy.get_weights(), results[-1][1][-1], strict=True):
+            np.testing.assert_array_equal(a, b)
+    assert len(results[0][1]) == 2
+    assert_same(*results)
+
+
+@ours
+@slow
+def test_backup_and_restore(tmp_path):
+    def fail(epoch, logs):
+        if epoch == 2:
+            raise RuntimeError("power")
+
+    backup = keras.callbacks.BackupAndRestore(tmp_path / "backup")
+    crash = keras.callbacks.LambdaCallback(on_epoch_end=fail)
+    with pytest.raises(RuntimeError, match="power"):
+        train(
+            keras_nalu.Model,
+            without_chance,
+            (X, Y),
+            epochs=5,
+            callbacks=[backup, crash],
+        )
+    backup = keras.callbacks.BackupAndRestore(tmp_path / "backup")
+    logs, weights = train(
+        keras_nalu.Model, without_chance, (X, Y), epochs=5, callbacks=[backup]
+    )
+    whole, every = train(keras_nalu.Model, without_chance, (X, Y), epochs=5)
+    start = 5 - len(weights)
+    assert start in (2, 3)
+    assert_same(
+        (logs, weights), ({k: v[start:] for k, v in whole.items()}, every[start:])
+    )
+
+
+@ours
+@slow
+@pytest.mark.parametrize("terminate", [True, False])
+def test_not_a_number(terminate):
+    callbacks = [keras.callbacks.TerminateOnNaN()] * terminate
+    logs, weights = train(
+        keras_nalu.Sequential, line, (X * 1e30, Y), callbacks=callbacks
+    )
+    plain, others = train(keras.Sequential, line, (X * 1e30, Y), callbacks=callbacks)
+    assert len(weights) == len(others) == (1 if terminate else 3)
+    assert logs.keys() == plain.keys()
+    assert np.isnan(logs["loss"][-1])
+    assert np.isnan(weights[-1][0]).all()
+    assert terminate or np.isnan(others[-1][0]).all()
+
+
+@ours
+def test_validation_leaves_the_last_batchs_loss_alone():
+    def compiled():
+        loss = keras_nalu.L2Loss()
+        metrics = [keras_nalu.LastBatchLoss(loss), keras_nalu.IsCloseAccuracy(1e-1)]
+        return {"optimizer": optimizers.SGD(0.001), "loss": loss, "metrics": metrics}
+
+    held_out = (X[:20], Y[:20] + 100)
+    arguments = keras_nalu.Sequential, line, (X, Y), compiled
+    logs, weights = train(*arguments, validation_data=held_out)
+    alone, others = train(*arguments)
+    assert_same(
+        ({k: v for k, v in logs.items() if not k.startswith("val_")}, weights),
+        (alone, others),
+    )
+    last = np.add(X[16:20] @ weights[-1][0], weights[-1][1]) - held_out[1][16:]
+    assert logs["val_last_batch_loss"][-1] == pytest.approx(
+        float(keras_nalu.L2Loss()(np.zeros_like(last), last)), rel=1e-4
+    )
+    assert logs["val_last_batch_loss"][-1] > 100 * logs["last_batch_loss"][-1]
+
+
+def doubling(cls):
+    class Own(cls):
+        def __init__(self):
+            super().__init__()
+            self.inner = layers.Dense(1)
+
+        def call(self, inputs):
+            return self.inner(inputs)
+
+        def train_step(self, *arguments):
+            result = super().train_step(*arguments)
+            logs, *state = result if BACKEND == "jax" else (result,)
+            logs = {"double": 2 * logs["loss"]}
+            return (logs, *state) if state else logs
+
+    return Own()
+
+
+@ours
+@slow
+def test_a_train_step_of_ones_own():
+    assert_follows_keras(doubling, (X, Y))
+
+
+@ours
+def test_a_call_of_ones_own_beside_functional_models():
+    """Keras changes the bases of the classes of functional models."""
+    x = keras.Input((3,))
+    first = keras_nalu.Model(x, layers.Dense(1)(x))
+    named = keras_nalu.Model(inputs=x, outputs=layers.Dense(1)(x), name="mine")
+    assert isinstance(first, keras.Model)
+    logs, _ = train(keras_nalu.Model, doubling, (X, Y))
+    assert logs.keys() == {"double"}
+    assert named.name == "mine"
+    named.compile("sgd", "mse")
+    named.fit(X, Y, BATCH, verbose=0)
+    assert named._loops
+
+
+@ours
+def test_a_functional_model_of_a_class_of_ones_own_changes_no_other_class():
+    class Own(keras_nalu.Model):
+        def train_step(self, *arguments):
+            return super().train_step(*arguments)
+
+    bases = keras_nalu.Model.__bases__
+    x = keras.Input((3,))
+    try:
+        Own(x, layers.Dense(1)(x))
+        assert keras_nalu.Model.__bases__ == bases
+        doubling(keras_nalu.Model)
+    finally:
+        keras_nalu.Model.__bases__ = bases
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="the step of TensorFlow")
+def test_a_train_step_without_a_call():
+    def make(cls):
+        import tensorflow as tf
+
+        class Own(cls):
+            def __init__(self):
+                super().__init__()
+                self.inner = layers.Dense(1)
+                self.inner.build((None, 3))
+
+            def train_step(self, data):
+                x, y = data
+                with tf.GradientTape() as tape:
+                    loss = keras.ops.mean((self.inner(x) - y) ** 2)
+                variables = self.inner.trainable_variables
+                gradients = tape.gradient(loss, variables)
+                self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+                return {"mine": loss}
+
+        return Own()
+
+    assert_follows_keras(make, (X, Y), lambda: {"optimizer": "sgd"})
+
+
+@ours
+@slow
+def test_batches_and_evaluations_before_within_and_after_fit():
+    logs = []
+    for cls in (keras_nalu.Sequential, keras.Sequential):
+        model, found = sgd_line(cls), []
+
+        def look(model=model, found=found):
+            found.append(model.evaluate(X, Y, BATCH, verbose=0))
+            found.append(model.test_on_batch(X[:5], Y[:5]))
+
+        look()
+        found.append(model.train_on_batch(X[:5], Y[:5]))
+        callback = keras.callbacks.LambdaCallback(
+            on_epoch_end=lambda epoch, logs, look=look: look()
+        )
+        kwargs = {"shuffle": False, "verbose": 0, "callbacks": [callback]}
+        found += model.fit(X, Y, BATCH, epochs=2, **kwargs).history["loss"]
+        found.append(model.train_on_batch(X[:5], Y[:5]))
+        look()
+        logs.append(found)
+    for found, expected in zip(*logs, strict=True):
+        np.testing.assert_allclose(found, expected, 1e-4, 1e-5)
+
+
+@ours
+@pytest.mark.parametrize(
+    "before",
+    [
+        pytest.param(False, marks=slow),
+        pytest.param(True),
+    ],
+)
+def test_predictions_before_within_and_after_fit(before):
+    model, found = sgd_line(), []
+
+    def look(*_):
+        kernel, bias = model.get_weights()
+        found.append(model.predict(X, BATCH, verbose=0))
+        np.testing.assert_allclose(found[-1], X @ kernel + bias, 1e-4, 1e-5)
+
+    if before:
+        look()
+    callback = keras.callbacks.LambdaCallback(on_epoch_end=look)
+    model.fit(X, Y, BATCH, epochs=2, verbose=0, callbacks=[callback])
+    look()
+    assert len(found) == 3 + before
+
+
+@ours
+def test_compiles_once():
+    traces = []
+
+    class Counts(keras.layers.Layer):
+        def call(self, inputs):
+            traces.append(1)
+            return inputs
+
+    model = keras_nalu.Sequential([keras.Input((3,)), Counts(), layers.Dense(1)])
+    model.compile("sgd", "mse")
+    kwargs = {"batch_size": BATCH, "verbose": 0}
+    model.fit(X, Y, validation_data=(X, Y), **kwargs)
+    model.evaluate(X, Y, **kwargs)
+    before, loops = len(traces), dict(model._loops)
+    model.fit(X + 1, Y, epochs=3, validation_data=(Y + X, Y), **kwargs)
+    model.evaluate(X, Y + 1, **kwargs)
+    assert len(traces) == before > 0
+    assert model._loops == loops
+    assert {kind for kind, _ in loops} == {"train", "test"}
+
+
+@ours
+@slow
+def test_generators_compile_once():
+    model = sgd_line()
+    traces, step = [], model.train_step
+
+    def counted(*arguments):
+        traces.append(1)
+        return step(*arguments)
+
+    model.train_step = counted
+    data, fit = as_generator()
+    fit |= {"shuffle": False, "verbose": 0}
+    model.fit(*data, **fit)
+    before = len(traces)
+    model.fit(*data, **fit, epochs=3)
+    assert len(traces) == before > 0
+
+
+@ours
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [(line, "Sequential"), (without_chance, "Model")],
+)
+@slow
+def test_saved_and_loaded_it_trains_on(make, name, tmp_path):
+    keras.utils.set_random_seed(1)
+    model = make(getattr(keras_nalu, name))
+    model.compile(**momentum())
+    kwargs = {"batch_size": BATCH, "verbose": 0, "shuffle": False}
+    model.fit(X, Y, **kwargs)
+    model.save(tmp_path / "model.keras")
+    copy = keras_nalu.load_model(tmp_path / "model.keras")
+    assert type(copy) is type(model)
+    for key in ("steps_per_execution", "jit_compile"):
+        assert copy.get_compile_config()[key] == "auto"
+    logs = [m.fit(X, Y, epochs=2, **kwargs).history for m in (model, copy)]
+    assert copy._loops
+    assert_same(
+        *((log, [m.get_weights()]) for log, m in zip(logs, (model, copy), strict=True))
+    )
+
+
+@ours
+@slow
+def test_steps_per_execution_is_saved(tmp_path):
+    model = sgd_line(steps_per_execution=4)
+    model.save(tmp_path / "model.keras")
+    copy = keras_nalu.load_model(tmp_path / "model.keras")
+    assert copy.get_compile_config()["steps_per_execution"] == 4
+    assert copy.steps_per_execution == 4
+
+
+@pytest.mark.filterwarnings("ignore:Training step by step")
+@pytest.mark.parametrize("name", ["fit", "evaluate"])
+def test_no_rows(name):
+    if BACKEND == "torch":
+        pytest.skip("Keras' own")
+    with pytest.raises(ValueError, match="Expected rows of data"):
+        getattr(sgd_line(), name)(X[:0], Y[:0], verbose=0)
+
+
+@ours
+@pytest.mark.parametrize(
+    ("x", "fit"),
+    [
+        (X, {"y": Y[:5]}),
+        pytest.param(X, {"y": Y, "validation_data": (X[:9], Y[:5])}, marks=slow),
+        (X, {"y": Y, "validation_split": 1.0}),
+        (Batches(), {"y": Y}),
+        (X[:, :2], {"y": Y}),
+    ],
+)
+def test_mistakes_are_answered_as_keras_does(x, fit):
+    messages = []
+    for cls in (keras_nalu.Sequential, keras.Sequential):
+        model = sgd_line(cls)
+        model.name = "model"
+        with pytest.raises(ValueError) as error:  # noqa: PT011
+            model.fit(x, **fit, verbose=0)
+        messages.append(str(error.value)[:60])
+    assert messages[0] == messages[1]
+
+
+@ours
+@pytest.mark.parametrize(
+    ("event", "steps"),
+    [("on_train_batch_end", 4), pytest.param("on_train_batch_begin", 8, marks=slow)],
+)
+def test_an_interrupt_leaves_the_last_chunks_weights(event, steps):
+    """Of the second epoch where it comes at the beginning of its second chunk."""
+
+    def interrupt(batch, logs=None):
+        if batch >= 3:
+            raise KeyboardInterrupt
+
+    model = sgd_line(steps_per_execution=4)
+    callback = keras.callbacks.LambdaCallback(**{event: interrupt})
+    kwargs = {"batch_size": BATCH, "shuffle": False, "verbose": 0}
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(X, Y, callbacks=[callback], **kwargs)
+    plain = sgd_line(keras.Sequential)
+    plain.fit(X[: 4 * BATCH], Y[: 4 * BATCH], **kwargs)
+    for _ in range(2):
+        for a, b in zip(model.get_weights(), plain.get_weights(), strict=True):
+            np.testing.assert_allclose(a, b, 1e-5, 1e-6)
+        losses = [m.fit(X, Y, **kwargs).history["loss"] for m in (model, plain)]
+        np.testing.assert_allclose(*losses, 1e-5)
+
+
+@ours
+@slow
+@pytest.mark.parametrize(
+    ("name", "block"),
+    [
+        pytest.param("fit", 2**25),
+        ("fit", 1),
+        pytest.param("evaluate", 2**25),
+        pytest.param("evaluate", 1),
+    ],
+)
+def test_an_error_of_the_data_leaves_the_model_usable(name, block, monkeypatch):
+    """Within the first chunk, before or after some of its steps."""
+    monkeypatch.setattr(feeds, "BLOCK_BYTES", block)
+
+    def broken():
+        yield from itertools.islice(batches(), 3)
+        raise OSError("unplugged")
+
+    model = sgd_line()
+    steps = {"fit": "steps_per_epoch", "evaluate": "steps"}[name]
+    quiet = {"shuffle": False} if name == "fit" else {}
+    with pytest.raises(Exception, match="unplugged"):
+        getattr(model, name)(broken(), **{steps: STEPS}, **quiet, verbose=0)
+    if name == "evaluate":
+        before = sgd_line().get_weights()
+        for a, b in zip(model.get_weights(), before, strict=True):
+            np.testing.assert_array_equal(a, b)
+    losses = model.fit(X, Y, BATCH, epochs=2, verbose=0).history["loss"]
+    assert losses[1] < losses[0]
+
+
+@ours
+@slow
+def test_evaluate_without_an_optimizer():
+    losses = []
+    for cls in (keras_nalu.Sequential, keras.Sequential):
+        keras.utils.set_random_seed(1)
+        model = line(cls)
+        model.compile(None, "mse")
+        losses.append(model.evaluate(X, Y, BATCH, verbose=0))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+@ours
+@slow
+def test_sparse_rows():
+    sparse = pytest.importorskip("scipy.sparse")
+    losses = []
+    for cls in (keras_nalu.Sequential, keras.Sequential):
+        model = sgd_line(cls)
+        logs = model.fit(
+            sparse.csr_matrix(X), Y, BATCH, shuffle=False, verbose=0
+        ).history
+        losses.append(logs["loss"])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+class Away(keras.layers.Layer):
+    def call(self, inputs):
+        self.add_loss(keras.ops.mean((inputs - 3) ** 2))
+        return inputs
+
+
+@ours
+@slow
+def test_without_labels():
+    def make(cls):
+        return cls([keras.Input((3,)), layers.Dense(2), Away()])
+
+    compiled = {"optimizer": "sgd", "loss": None}
+    assert_follows_keras(make, (X,), lambda: compiled, cls=keras_nalu.Sequential)
+
+
+@ours
+@slow
+def test_steps_are_capped_as_in_keras():
+    keras.config.set_max_steps_per_epoch(3)
+    try:
+        losses = []
+        for cls in (keras_nalu.Sequential, keras.Sequential):
+            model = sgd_line(cls)
+            with pytest.warns(UserWarning, match="Limiting steps_per_epoch to 3"):
+                logs = model.fit(X, Y, BATCH, shuffle=False, verbose=0).history
+            losses.append(logs["loss"])
+    finally:
+        keras.config.set_max_steps_per_epoch(None)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+def test_compile_takes_positional_arguments():
+    model = line(keras_nalu.Sequential)
+    model.compile("sgd", "mse", None, None, None, False, 4)
+    assert model.get_compile_config()["steps_per_execution"] == 4
