@@ -29,6 +29,8 @@ class Fused:
 
     #: Those of a population.
     members = None
+    #: What the metrics come to, where the last chunk of steps has told.
+    _results = None
 
     @functools.wraps(keras.Model.compile)
     def compile(self, *args, **kwargs):
@@ -60,6 +62,11 @@ class Fused:
     def fit(self, *args, **kwargs):
         call = arguments(keras.Model.fit, self, args, kwargs)
         if not self._fuses():
+            if feeds.is_function(call.get("x")) and self.compiled:
+                raise ValueError(
+                    "A function draws batches for compiled training on TensorFlow or "
+                    "JAX. Call it yourself, in a generator, and `fit` that."
+                )
             return super().fit(**call)
         plain = dict(call)
         _hold_out(call)
@@ -170,13 +177,15 @@ class Fused:
         before = self.steps_per_execution, self.train_function, self.test_function
         if not within_fit and self._asked["steps_per_execution"] == "auto":
             self.steps_per_execution = self._chunk_steps(feed)
-        if self.steps_per_execution > 1:
+        drawn = isinstance(feed, feeds.Draws)
+        if self.steps_per_execution > 1 or drawn or self.members:
             self._feeds[kind] = feed
         self._unsaved = None
         try:
             yield kind in self._feeds
         finally:
             self._save_state(kind)
+            self._results = None
             self._feeds.pop(kind, None)
             if not within_fit:
                 self.steps_per_execution = before[0]
@@ -210,7 +219,7 @@ class Fused:
         def function(*state_and_iterator):
             *state, iterator = state_and_iterator
             feed, steps = self._feeds[kind], self.steps_per_execution
-            logs, self._unsaved = None, state
+            logs, self._unsaved, self._results = None, state, None
             for reader, data, first, last in feed.chunk(steps, iterator):
                 if (kind, reader) not in self._loops:
                     self._loops[kind, reader] = backend.make_loop(step, reader)
@@ -219,12 +228,29 @@ class Fused:
                 self._unsaved = state
             logs = self._read_logs(kind, logs)
             self._unsaved = None
+            if self._logs_are_results(step):
+                self._results = logs
             return (logs, *state) if state else logs
 
         return function
 
     def _read_logs(self, kind, logs):
         return logs
+
+    def _logs_are_results(self, step):
+        """Whether a step ends as Keras' own does: with the results of the metrics."""
+        kinds = keras.Model.train_step, keras.Model.test_step
+        compute = type(self).compute_metrics
+        return step.__func__ in kinds and compute is keras.Model.compute_metrics
+
+    def get_metrics_result(self):
+        # At the end of an epoch Keras computes anew, operation by operation, what the
+        # last step has returned.
+        return self._results or super().get_metrics_result()
+
+    def reset_metrics(self):
+        self._results = None
+        super().reset_metrics()
 
     def _save_state(self, kind):
         """After an interruption within a chunk, on JAX: Keras has the state from before
@@ -238,11 +264,6 @@ class Fused:
                 for variable, value in zip(of_kind, values, strict=True):
                     variable.assign(value)
             self._unsaved = None
-
-
-def _replicas(model):
-    strategy = getattr(model, "distribute_strategy", None)
-    return strategy.num_replicas_in_sync if strategy else 1
 
 
 def arguments(method, model, args, kwargs):

@@ -28,7 +28,18 @@ def make_loop(step, reader):
             )
         return step(state, reader(data, last)(last))
 
-    return function
+    def in_turn(state, data, first, last):
+        # Else blocks of a large data set would pile up before they are trained on.
+        return function(jax.block_until_ready(state), data, first, last)
+
+    return in_turn
+
+
+def gradient(function, weights):
+    """Of the first of two results; and the second."""
+    import jax
+
+    return jax.grad(function, has_aux=True)(weights)
 
 
 def draw_each(draw, states):

@@ -1,5 +1,6 @@
 """The loop over training steps, on TensorFlow."""
 
+import functools
 import warnings
 
 import keras
@@ -62,16 +63,27 @@ def draw_each(draw, states):
 
 
 def uniform(seed, shape, low, high):
+    return _uniform(shape, low, high)(seed)
+
+
+@functools.cache
+def _uniform(shape, low, high):
     import tensorflow as tf
 
-    # The default generator takes four times as long under XLA on a processor.
-    return tf.random.stateless_uniform(
-        shape, seed, low, high, keras.config.floatx(), alg="threefry"
-    )
+    # The default generator takes four times as long on a processor; this one is for XLA
+    # alone.
+    @tf.function(jit_compile=True, autograph=False)
+    def draw(seed):
+        dtype = keras.config.floatx()
+        return tf.random.stateless_uniform(
+            shape, seed, low, high, dtype, alg="threefry"
+        )
+
+    return draw
 
 
 def gradient(function, weights):
-    """Of the first of two results; both are returned, too."""
+    """Of the first of two results; and the second."""
     import tensorflow as tf
 
     with tf.GradientTape() as tape:
