@@ -5,6 +5,7 @@ import inspect
 import itertools
 import numbers
 import types
+from unittest import mock
 
 import keras
 import numpy as np
@@ -37,7 +38,7 @@ class Population(Fused, keras.Model):
       `stream.uniform(shape, low, high)`, which puts the members' axis in front.
     - Logs, and so History and TensorBoard, hold quantiles over the members: `loss` is
       the median, beside it `loss_min`, `loss_q1`, `loss_q3` and `loss_max`; `diverged`
-      counts the members whose loss is no number any more, which the quantiles leave
+      counts the members whose loss is not finite any more, which the quantiles leave
       out. `fit(...).members` has every member's, as arrays of (epochs, members).
     - `evaluate` and `predict` return arrays with the members first.
 
@@ -90,7 +91,7 @@ class Population(Fused, keras.Model):
         # From the generator that `keras.utils.set_random_seed` seeds.
         self.seed = np.random.randint(2**31) if seed is None else seed  # noqa: NPY002
         # Where Keras does not look for weights: the template's are not trained.
-        self._hidden = types.SimpleNamespace(model=model, logs={})
+        self._hidden = types.SimpleNamespace(model=model, logs={}, own=None)
         values = iter(_draw_members(model, self.size, self.seed))
         trainable = len(model.trainable_variables)
         for index, variable in enumerate(_variables(model)):
@@ -142,14 +143,21 @@ class Population(Fused, keras.Model):
                 "Received: a template with the policy 'mixed_float16'. "
                 "Try 'mixed_bfloat16' or 'float32'."
             )
+        given = {
+            "loss": loss,
+            "loss_weights": loss_weights,
+            "metrics": metrics,
+            "weighted_metrics": weighted_metrics,
+        }
+        self._hidden.given = given
         self._hidden.scorer = _scorer(self.template)
-        self._hidden.scorer.compile(
-            "sgd", loss, loss_weights, metrics, weighted_metrics
-        )
+        self._hidden.scorer.compile("sgd", **given)
         if self._scores is not None:
             del self._scores
         self._scores = None
-        super().compile(optimizer, loss, **kwargs)
+        # Without the loss, which is the scorer's: Keras would try it on all members.
+        super().compile(optimizer, **kwargs)
+        self.loss = loss
 
     def get_compile_config(self):
         config = super().get_compile_config()
@@ -180,9 +188,10 @@ class Population(Fused, keras.Model):
         )
         call["callbacks"] = [keep, *keras.tree.flatten(call.get("callbacks") or [])]
         history = super().fit(**call)
+        names = dict.fromkeys(name for logs in seen for name in logs)
         history.members = {
             name: np.stack([logs[name] for logs in seen if name in logs])
-            for name in (seen[-1] if seen else ())
+            for name in names
         }
         return history
 
@@ -207,6 +216,11 @@ class Population(Fused, keras.Model):
     def predict(self, x, *args, **kwargs):
         call = {"x": x}
         self._admit(call)
+        # TensorFlow would trace data with and without an axis of the members as data of
+        # any rank.
+        if self._hidden.own != (own := self._is_own(call["x"])):
+            self.predict_function = None
+        self._hidden.own = own
         outputs = super().predict(call["x"], *args, **kwargs)
         return keras.tree.map_structure(lambda y: np.moveaxis(y, 1, 0), outputs)
 
@@ -215,11 +229,20 @@ class Population(Fused, keras.Model):
         model = keras.models.clone_model(self.template)
         for variable, stacked in zip(_variables(model), _variables(self), strict=True):
             variable.assign(ops.convert_to_numpy(stacked)[index])
+        for layer in walk_layers(model):
+            if hasattr(layer, "finalize_state"):
+                layer.finalize_state()
         if self.compiled:
-            model.compile_from_config(
-                {**self.get_compile_config(), "steps_per_execution": 1}
-            )
+            model.compile(_fresh(self.optimizer), **_fresh(self._hidden.given))
         return model
+
+    def train_on_batch(self, *args, **kwargs):
+        raise ValueError(
+            "A population takes its batches in `fit` and `evaluate`. "
+            "Try `fit(x, y, batch_size=len(x))`."
+        )
+
+    test_on_batch = train_on_batch
 
     def best(self, x, y=None, sample_weight=None, batch_size=None, steps=None):
         """The member with the lowest loss on this data, as by `member`."""
@@ -233,64 +256,38 @@ class Population(Fused, keras.Model):
         )
 
     def call(self, inputs, training=None):
-        outputs, state, losses = self._each(
-            lambda values: self._predict(values, training),
-            inputs,
-            {"x": inputs},
-            weights=True,
-            scores=False,
+        outputs, state, _ = self._each(
+            lambda values: self._predict(values, training), {"x": inputs}, scores=False
         )
         _assign(self.non_trainable_variables, state)
-        for loss in losses:
-            self.add_loss(loss)
         return keras.tree.map_structure(lambda y: ops.moveaxis(y, 0, 1), outputs)
 
-    def compute_loss(
-        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
-    ):
-        penalties = sum(self.losses, ops.zeros((self.size,)))
-        losses, scores = self._each(
-            lambda values: self._lose(values, values["penalty"], training),
-            x,
-            {"y": y, "sample_weight": sample_weight},
-            {"y_pred": _members_first(y_pred), "penalty": penalties},
-        )
-        _assign(self._scores.variables, scores)
-        return ops.sum(losses)
-
-    def compute_metrics(self, x, y, y_pred, sample_weight=None):
-        logs, scores = self._each(
-            self._measure,
-            x,
-            {"y": y, "sample_weight": sample_weight},
-            {"y_pred": _members_first(y_pred)},
-        )
-        _assign(self._scores.variables, scores)
-        return logs
-
     def train_step(self, *state_and_data):
+        return self._step(state_and_data, training=True)
+
+    def test_step(self, *state_and_data):
+        return self._step(state_and_data, training=False)
+
+    def _step(self, state_and_data, training):
         *state, data = state_and_data
         if not state:
-            return self._train(data)
-        variables = (
-            self.trainable_variables,
-            self.non_trainable_variables,
-            self.optimizer.variables,
-            self.metrics_variables,
-        )
-        mapping = [
-            pair
-            for kind in zip(variables, state[0], strict=True)
-            for pair in zip(*kind, strict=True)
-        ]
+            return self._run(data, training)
+        # On JAX the variables' values come in, and go out again.
+        kinds = [self.trainable_variables, self.non_trainable_variables]
+        if training:
+            kinds.append(self.optimizer.variables)
+        kinds.append(self.metrics_variables)
+        mapping = []
+        for variables, values in zip(kinds, state[0], strict=True):
+            mapping += zip(variables, values, strict=True)
         with keras.StatelessScope(state_mapping=mapping) as scope:
-            logs = self._train(data)
+            logs = self._run(data, training)
         return logs, tuple(
-            [scope.get_current_value(variable) for variable in kind]
-            for kind in variables
+            [scope.get_current_value(variable) for variable in variables]
+            for variables in kinds
         )
 
-    def _train(self, data):
+    def _run(self, data, training):
         """Keras' own step takes the gradient of all members' losses together. Taken in
         each member's part it is the same, in half the time on JAX; on TensorFlow XLA
         would compile the other one anew on every call."""
@@ -300,37 +297,43 @@ class Population(Fused, keras.Model):
         def member(values):
             def lose(trainable):
                 y_pred, state, losses = self._predict(
-                    values | {"trainable": trainable}, True
+                    values | {"trainable": trainable}, training
                 )
                 seen = values | {"y_pred": y_pred}
-                loss, scores = self._lose(seen, sum(losses), True)
+                loss, scores = self._lose(seen, sum(losses), training)
                 return loss, (y_pred, scores, state)
 
-            gradients, (y_pred, scores, state) = gradient(lose, values["trainable"])
+            if training:
+                gradients, seen = gradient(lose, values["trainable"])
+            else:
+                gradients, seen = [], lose(values["trainable"])[1]
+            y_pred, scores, state = seen
             seen = values | {"y_pred": y_pred, "scores": scores}
             return gradients, state, *self._measure(seen)
 
         gradients, state, logs, scores = self._each(
-            member, x, {"x": x, "y": y, "sample_weight": sample_weight}, weights=True
+            member, {"x": x, "y": y, "sample_weight": sample_weight}
         )
         _assign(self.non_trainable_variables, state)
         _assign(self._scores.variables, scores)
-        self.optimizer.apply(gradients, self.trainable_variables)
+        if training:
+            self.optimizer.apply(gradients, self.trainable_variables)
         return logs
 
-    def _each(self, function, inputs, data, stacked=None, weights=False, scores=True):
+    def _each(self, function, data, scores=True):
         """`function` of what each member has, by name; `data` is shared or its own."""
-        data = {name: value for name, value in data.items() if value is not None}
-        stacked = dict(stacked or {})
-        if self._is_own(inputs):
-            stacked |= {name: _members_first(value) for name, value in data.items()}
-            data = {}
-        if weights:
-            stacked["trainable"] = _tensors(self.trainable_variables)
-            stacked["non_trainable"] = _tensors(self.non_trainable_variables)
+        own = self._is_own(data["x"])
+        shared = {name: value for name, value in data.items() if value is not None}
+        stacked = {
+            "trainable": _tensors(self.trainable_variables),
+            "non_trainable": _tensors(self.non_trainable_variables),
+        }
         if scores:
             stacked["scores"] = _tensors(self._scores.variables)
-        return ops.vectorized_map(lambda values: function(data | values), stacked)
+        if own:
+            stacked |= keras.tree.map_structure(lambda a: ops.moveaxis(a, 1, 0), shared)
+            shared = {}
+        return ops.vectorized_map(lambda values: function(shared | values), stacked)
 
     def _predict(self, values, training):
         """A member's outputs, its weights that are not trained, and its penalties."""
@@ -389,15 +392,35 @@ class Population(Fused, keras.Model):
         """Data of each member's own comes with the members first; batches come first
         in what Keras sees."""
         data = {name: call.get(name) for name in ("x", "y", "sample_weight")}
-        if feeds.are_arrays(data) and self._is_own(call["x"]):
-            members = feeds.count_rows(data)
-            if members != self.size:
+        if not all(map(_is_array, keras.tree.flatten(data))):
+            return
+        if not self._is_own(data["x"]):
+            labels = keras.tree.flatten(data["y"])
+            if any(
+                a is not None and a.ndim > len(output.shape)
+                for a, output in zip(labels, self.template.outputs, strict=False)
+            ):
                 raise ValueError(
-                    f"Expected data of {self.size} members, or shared data with an "
-                    f"axis less. Received: {members} on the first axis."
+                    "Expected inputs of each member's own, as its labels are. "
+                    "Received: inputs without an axis of the members."
                 )
-            swap = lambda a: None if a is None else ops.moveaxis(a, 0, 1)  # noqa: E731
-            call.update(keras.tree.map_structure(swap, data))
+            return
+        rows = {tuple(a.shape[:2]) for a in keras.tree.flatten(data) if a is not None}
+        if len(rows) > 1 or next(iter(rows))[0] != self.size:
+            raise ValueError(
+                f"Expected data of {self.size} members, or shared data with an axis "
+                f"less. Received: {', '.join(map(str, rows))} on the first axes."
+            )
+        if call.get("class_weight"):
+            raise ValueError(
+                "`class_weight` is for data that all members share. Received: data of "
+                "each member's own. Try `sample_weight`."
+            )
+        call.update(
+            keras.tree.map_structure(
+                lambda a: None if a is None else ops.moveaxis(a, 0, 1), data
+            )
+        )
 
     def _open_scores(self, call):
         """The state of every member's metrics, once it is known what they measure."""
@@ -417,7 +440,9 @@ class Population(Fused, keras.Model):
             scorer.input,
         )
         scorer.compute_loss(None, labels[0], y_pred, labels[1])
-        scorer.compute_metrics(None, labels[0], y_pred, labels[1])
+        self._hidden.names = list(
+            scorer.compute_metrics(None, labels[0], y_pred, labels[1])
+        )
         self._scores = _Scores(self.size, scorer.metrics_variables)
 
     def _first_batch(self, call):
@@ -426,7 +451,8 @@ class Population(Fused, keras.Model):
         if feeds.are_arrays(data):
             return feeds.take_rows(data, slice(1))
         if feeds.is_function(x):
-            return feeds.Draws(x, 1, self.size)[0]
+            nought = ops.zeros((2,), "int32")
+            return feeds.Drawing(x, self.size)(nought, 0)(nought[0])
         if isinstance(x, keras.utils.PyDataset):
             return x[0]
         batches = iter(x)
@@ -440,18 +466,20 @@ class Population(Fused, keras.Model):
 
     def _read_logs(self, kind, logs):
         """Quantiles, of the members that did not diverge; Keras logs single numbers."""
-        logs = {name: ops.convert_to_numpy(value) for name, value in logs.items()}
+        names = self._hidden.names
+        logs = {name: ops.convert_to_numpy(logs[name]) for name in names}
         self._hidden.logs[kind] = logs
+        alive = np.isfinite(logs["loss"])
         read = {}
         for name, values in logs.items():
-            finite = values[np.isfinite(values)]
+            finite = values[alive & np.isfinite(values)]
             levels = list(QUANTILES.values())
             of_members = np.quantile(finite, levels) if finite.size else [np.nan] * 5
             read |= {
                 name + suffix: float(value)
                 for suffix, value in zip(QUANTILES, of_members, strict=True)
             }
-        read["diverged"] = int(np.sum(~np.isfinite(logs["loss"])))
+        read["diverged"] = int(np.sum(~alive))
         return read
 
 
@@ -473,6 +501,10 @@ def _variables(model):
     return [*model.trainable_variables, *model.non_trainable_variables]
 
 
+def _is_array(a):
+    return a is None or feeds.are_arrays(a)
+
+
 def _tensors(variables):
     return [ops.convert_to_tensor(variable) for variable in variables]
 
@@ -482,8 +514,12 @@ def _assign(variables, values):
         variable.assign(value)
 
 
-def _members_first(data):
-    return keras.tree.map_structure(lambda a: ops.moveaxis(a, 1, 0), data)
+def _fresh(given):
+    """Metrics and optimizers without what they have counted."""
+    stateful = keras.metrics.Metric, keras.optimizers.Optimizer
+    return keras.tree.map_structure(
+        lambda a: a.from_config(a.get_config()) if isinstance(a, stateful) else a, given
+    )
 
 
 def _given(value, *_, **__):
@@ -519,8 +555,12 @@ def _scorer(model):
     def stand_in(output, name=None):
         return keras.Input(output.shape[1:], dtype=output.dtype, name=name)
 
-    if len(model.outputs) == 1:
+    if isinstance(model, keras.Sequential):
         outputs = stand_in(model.outputs[0])
+    elif isinstance(model.output, dict):
+        outputs = {
+            name: stand_in(output, name) for name, output in model.output.items()
+        }
     else:
         names = dict(zip(map(id, model.outputs), model.output_names, strict=True))
         outputs = keras.tree.map_structure(
@@ -558,28 +598,25 @@ def _draw_members(model, size, seed):
 
 
 def _initializers(model):
-    """Of every weight, the freshly built variable and what draws it; `None` where
-    nothing is drawn."""
+    """Of every weight, its value where nothing is drawn, and else what draws it."""
     drawn_by = {}
+    add = keras.layers.Layer.add_weight
 
-    def record(layer):
-        if isinstance(layer, keras.Model):
-            return keras.models.clone_model(layer, clone_function=record)
-        layer = type(layer).from_config(layer.get_config())
-        for part in walk_layers(layer):
-            part.add_weight = functools.partial(add_weight, part.add_weight)
-        return layer
-
-    def add_weight(add, *args, **kwargs):
-        variable = add(*args, **kwargs)
-        given = inspect.signature(add).bind(*args, **kwargs).arguments
-        initializer = keras.initializers.get(
-            given.get("initializer")
-            or ("glorot_uniform" if "float" in variable.dtype else "zeros")
-        )
+    def add_weight(layer, *args, **kwargs):
+        variable = add(layer, *args, **kwargs)
+        given = inspect.signature(add).bind(layer, *args, **kwargs).arguments
+        default = "glorot_uniform" if "float" in variable.dtype else "zeros"
+        initializer = keras.initializers.get(given.get("initializer") or default)
         if "seed" in getattr(initializer, "get_config", dict)():
             drawn_by[id(variable)] = initializer
         return variable
 
-    fresh = keras.models.clone_model(model, clone_function=record)
-    return [(variable, drawn_by.get(id(variable))) for variable in _variables(fresh)]
+    # For the layers within layers, too.
+    with mock.patch.object(keras.layers.Layer, "add_weight", add_weight):
+        fresh = keras.models.clone_model(model)
+    # What is not trained may have been adapted to data.
+    values = [*fresh.trainable_variables, *model.non_trainable_variables]
+    return [
+        (value, drawn_by.get(id(variable)))
+        for value, variable in zip(values, _variables(fresh), strict=True)
+    ]
