@@ -11,6 +11,7 @@ import inspect
 import math
 import numbers
 import warnings
+from typing import TYPE_CHECKING
 
 import keras
 
@@ -24,7 +25,23 @@ CHUNK_STEPS = 10_000
 ITERATED_STEPS = 100
 
 
-class Fused:
+def _like(method):
+    """Gives a method the signature and the documentation of Keras'."""
+
+    def decorate(function):
+        functools.update_wrapper(function, method)
+        return function
+
+    return decorate
+
+
+if TYPE_CHECKING:
+    Base = keras.Model
+else:
+    Base = object
+
+
+class Fused(Base):
     """The mixin that puts the steps of training and evaluation into one loop."""
 
     #: Those of a population.
@@ -32,7 +49,7 @@ class Fused:
     #: What the metrics come to, where the last chunk of steps has told.
     _results = None
 
-    @functools.wraps(keras.Model.compile)
+    @_like(keras.Model.compile)
     def compile(self, *args, **kwargs):
         call = arguments(keras.Model.compile, self, args, kwargs)
         steps = call.setdefault("steps_per_execution", "auto")
@@ -58,7 +75,7 @@ class Fused:
         if self.built and self.optimizer is not None:
             self.optimizer.build(self.trainable_variables)
 
-    @functools.wraps(keras.Model.fit)
+    @_like(keras.Model.fit)
     def fit(self, *args, **kwargs):
         call = arguments(keras.Model.fit, self, args, kwargs)
         if not self._fuses():
@@ -86,7 +103,7 @@ class Fused:
         with self._fed("train", feed) as fused:
             return super().fit(**call if fused else plain)
 
-    @functools.wraps(keras.Model.evaluate)
+    @_like(keras.Model.evaluate)
     def evaluate(self, *args, **kwargs):
         call = arguments(keras.Model.evaluate, self, args, kwargs)
         within_fit = call.get("_use_cached_eval_dataset", False)

@@ -5,6 +5,7 @@ import inspect
 import itertools
 import numbers
 import types
+from typing import Any
 from unittest import mock
 
 import keras
@@ -104,7 +105,7 @@ class Population(Fused, keras.Model):
                 autocast=False,
                 name=variable.path.replace("/", "_"),
             )
-        self._scores = None
+        self._scores: Any = None
         self.built = True
 
     @property
@@ -246,9 +247,8 @@ class Population(Fused, keras.Model):
 
     def best(self, x, y=None, sample_weight=None, batch_size=None, steps=None):
         """The member with the lowest loss on this data, as by `member`."""
-        losses = self.evaluate(
-            x, y, batch_size, 0, sample_weight, steps, return_dict=True
-        )["loss"]
+        self.evaluate(x, y, batch_size, 0, sample_weight, steps)
+        losses = self._hidden.logs["test"]["loss"]
         if not np.isfinite(losses).any():
             raise ValueError("No member has a loss that is a number on this data.")
         return self.member(
