@@ -417,6 +417,47 @@ def test_own_data_in_evaluate_and_predict(lines):
         np.testing.assert_allclose(logs["loss"][i], error, 1e-5)
 
 
+class Lowest(keras.metrics.Metric):
+    """Of the errors; it starts high."""
+
+    def __init__(self, name="lowest", dtype=None):
+        super().__init__(name=name, dtype=dtype)
+        self.value = self.add_variable((), "ones", name="value")
+        self.value.assign(1e9)
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        lowest = keras.ops.min(keras.ops.abs(y_true - y_pred))
+        self.value.assign(keras.ops.minimum(self.value, lowest))
+
+    def result(self):
+        return keras.ops.copy(self.value)
+
+    def reset_state(self):
+        self.value.assign(1e9)
+
+
+def test_metrics_start_where_they_start_alone():
+    population = Population(line(keras.Sequential), SIZE, seed=0)
+    population.compile("sgd", "mse", metrics=[Lowest()])
+    twice = [evaluate(population, return_dict=True)["lowest"] for _ in range(2)]
+    errors = np.abs(population.predict(X, verbose=0) - Y).min(axis=(1, 2))
+    np.testing.assert_allclose(twice, [errors, errors], 1e-5)
+
+
+@slow
+def test_own_data_of_float64_is_trained_on_as_float32():
+    def trained(dtype):
+        population = Population(line(keras.Sequential), SIZE, seed=0)
+        population.compile("sgd", "mse")
+        fit(population, OWN_X.astype(dtype), OWN_Y.astype(dtype))
+        return population.get_weights()
+
+    for of_double, of_single in zip(
+        trained("float64"), trained("float32"), strict=True
+    ):
+        np.testing.assert_allclose(of_double, of_single, 1e-6)
+
+
 def test_predict_on_own_and_on_shared_data():
     population = Population(line(keras.Sequential), SIZE, seed=0)
     outputs = population.predict(np.stack([X] * SIZE), verbose=0)

@@ -416,11 +416,7 @@ class Population(Fused, keras.Model):
                 "`class_weight` is for data that all members share. Received: data of "
                 "each member's own. Try `sample_weight`."
             )
-        call.update(
-            keras.tree.map_structure(
-                lambda a: None if a is None else ops.moveaxis(a, 0, 1), data
-            )
-        )
+        call.update(keras.tree.map_structure(_rows_first, data))
 
     def _open_scores(self, call):
         """The state of every member's metrics, once it is known what they measure."""
@@ -443,6 +439,7 @@ class Population(Fused, keras.Model):
         self._hidden.names = list(
             scorer.compute_metrics(None, labels[0], y_pred, labels[1])
         )
+        scorer.reset_metrics()
         self._scores = _Scores(self.size, scorer.metrics_variables)
 
     def _first_batch(self, call):
@@ -488,10 +485,15 @@ class _Scores(keras.metrics.Metric):
 
     def __init__(self, size, variables):
         super().__init__(name="scores")
-        for variable in variables:
-            self.add_variable(
-                (size, *variable.shape), "zeros", variable.dtype, name=variable.name
-            )
+        self._fresh = [
+            np.stack([ops.convert_to_numpy(variable)] * size) for variable in variables
+        ]
+        for variable, value in zip(variables, self._fresh, strict=True):
+            initializer = functools.partial(_given, value)
+            self.add_variable(value.shape, initializer, variable.dtype)
+
+    def reset_state(self):
+        _assign(self.variables, self._fresh)
 
     def result(self):
         return {}
@@ -503,6 +505,13 @@ def _variables(model):
 
 def _is_array(a):
     return a is None or feeds.are_arrays(a)
+
+
+def _rows_first(a):
+    if a is None:
+        return None
+    # A view, which `fit` may take to the device piece by piece.
+    return (np if isinstance(a, np.ndarray) else ops).moveaxis(a, 0, 1)
 
 
 def _tensors(variables):
