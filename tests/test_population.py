@@ -741,6 +741,7 @@ def test_without_a_seed_it_comes_from_keras():
     assert not np.any(seeds[0][0] == seeds[0][1])
 
 
+@slow
 def test_initial_weights_have_their_distribution():
     make = stacked(
         lambda: NALU(40),

@@ -235,6 +235,8 @@ class Population(Fused, keras.Model):
                 layer.finalize_state()
         if self.compiled:
             model.compile(_fresh(self.optimizer), **_fresh(self._hidden.given))
+            # A model that is loaded builds it, and looks for what it holds.
+            model.optimizer.build(model.trainable_variables)
         return model
 
     def train_on_batch(self, *args, **kwargs):
