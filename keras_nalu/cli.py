@@ -334,7 +334,8 @@ def _seeds(options):
     solved = 0
     for seed in range(options.count):
         run = _experiment(options, seed=seed)
-        accuracies = run.fit(run.nalu(), []).history["accuracy"]
+        with _warnings_in_one_line():
+            accuracies = run.fit(run.nalu(), []).history["accuracy"]
         solved += max(accuracies) == 1
         first = accuracies.index(1.0) if max(accuracies) == 1 else "none"
         print(
