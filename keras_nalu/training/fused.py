@@ -258,7 +258,8 @@ class Fused(Base):
         """Whether a step ends as Keras' own does: with the results of the metrics."""
         kinds = keras.Model.train_step, keras.Model.test_step
         compute = type(self).compute_metrics
-        return step.__func__ in kinds and compute is keras.Model.compute_metrics
+        own = getattr(step, "__func__", step)
+        return own in kinds and compute is keras.Model.compute_metrics
 
     def get_metrics_result(self):
         # At the end of an epoch Keras computes anew, operation by operation, what the
