@@ -23,6 +23,7 @@ from pathlib import Path
 import keras_nalu
 from keras_nalu.datasets import OPERATIONS
 
+TRY_A_SMALLER_RATE = "Try a smaller --learning-rate"
 BACKENDS = ("tensorflow", "jax", "torch")
 
 
@@ -224,7 +225,10 @@ def _train(options):
     saved = folder / "model.keras"
 
     def save():
-        kept = model.best(*run.data()) if many else model
+        try:
+            kept = model.best(*run.data()) if many else model
+        except ValueError as error:
+            raise Failure(f"all members diverged. {TRY_A_SMALLER_RATE}") from error
         kept.save(saved)
         return kept
 
@@ -238,7 +242,7 @@ def _train(options):
             if any(math.isnan(weights.sum()) for weights in kept.get_weights()):
                 raise Failure(
                     "the training diverged: the weights are not numbers any more. "
-                    "Try a smaller --learning-rate"
+                    f"{TRY_A_SMALLER_RATE}"
                 )
             members = f"{options.population} members, " * many
             print(

@@ -82,6 +82,15 @@ def test_train_keeps_the_best_of_a_population(tmp_path, capsys):
     assert json.loads((folder / "config.json").read_text())["population"] == 5
 
 
+@pytest.mark.skipif(keras.backend.backend() == "torch", reason="trains no populations")
+def test_a_population_that_diverges_is_one_line(tmp_path, monkeypatch, capsys):
+    X, Y = Notebook(size=300).data()
+    monkeypatch.setattr(Notebook, "data", lambda run: (X, np.full(Y.shape, np.nan)))
+    assert main([*QUICK, "--population", "2", "--output", str(tmp_path)]) == 1
+    said = "keras-nalu: all members diverged. Try a smaller --learning-rate.\n"
+    assert capsys.readouterr().err.endswith(said)
+
+
 def test_a_population_that_cannot_be_is_one_line(tmp_path, capsys):
     if keras.backend.backend() != "torch":
         pytest.skip("trains populations")
