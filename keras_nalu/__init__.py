@@ -10,12 +10,31 @@ import importlib.metadata
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from keras_nalu import constraints as constraints
+    from keras_nalu import initializers as initializers
+    from keras_nalu import regularizers as regularizers
     from keras_nalu.callbacks import EpochLine as EpochLine
     from keras_nalu.datasets import EXTRAPOLATION as EXTRAPOLATION
     from keras_nalu.datasets import generate_dataset as generate_dataset
     from keras_nalu.formula import read_formula as read_formula
+    from keras_nalu.layers import GNALU as GNALU
+    from keras_nalu.layers import INALU as INALU
+    from keras_nalu.layers import MCFC as MCFC
     from keras_nalu.layers import NAC as NAC
     from keras_nalu.layers import NALU as NALU
+    from keras_nalu.layers import NAU as NAU
+    from keras_nalu.layers import NMRU as NMRU
+    from keras_nalu.layers import NMU as NMU
+    from keras_nalu.layers import NPU as NPU
+    from keras_nalu.layers import NRU as NRU
+    from keras_nalu.layers import NSR as NSR
+    from keras_nalu.layers import SNMU as SNMU
+    from keras_nalu.layers import MulMCFC as MulMCFC
+    from keras_nalu.layers import NACMul as NACMul
+    from keras_nalu.layers import NaiveNPU as NaiveNPU
+    from keras_nalu.layers import RealNPU as RealNPU
+    from keras_nalu.layers import SeparateNALU as SeparateNALU
+    from keras_nalu.layers import SharedINALU as SharedINALU
     from keras_nalu.losses import L2Loss as L2Loss
     from keras_nalu.metrics import IsCloseAccuracy as IsCloseAccuracy
     from keras_nalu.metrics import LastBatchLoss as LastBatchLoss
@@ -33,8 +52,24 @@ _ROOMS = {
     "IsCloseAccuracy": "metrics",
     "L2Loss": "losses",
     "LastBatchLoss": "metrics",
+    "GNALU": "layers",
+    "INALU": "layers",
+    "MCFC": "layers",
+    "MulMCFC": "layers",
     "NAC": "layers",
+    "NACMul": "layers",
     "NALU": "layers",
+    "NAU": "layers",
+    "NMRU": "layers",
+    "NMU": "layers",
+    "NPU": "layers",
+    "NRU": "layers",
+    "NSR": "layers",
+    "NaiveNPU": "layers",
+    "RealNPU": "layers",
+    "SNMU": "layers",
+    "SeparateNALU": "layers",
+    "SharedINALU": "layers",
     "Model": "training",
     "Population": "training",
     "Sequential": "training",
@@ -43,6 +78,9 @@ _ROOMS = {
     "load_model": "saving",
     "read_formula": "formula",
 }
+
+#: Rooms with many names, used as Keras' own: `keras_nalu.regularizers.Sparsity()`.
+_MODULES = "constraints", "initializers", "regularizers"
 
 __all__ = sorted(_ROOMS)  # pyright: ignore[reportUnsupportedDunderAll]
 
@@ -53,10 +91,12 @@ def __getattr__(name: str):
             return importlib.metadata.version("keras-nalu")
         except importlib.metadata.PackageNotFoundError:
             return "not installed"
+    if name in _MODULES:
+        return importlib.import_module(f"{__name__}.{name}")
     if name not in _ROOMS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_ROOMS[name]}"), name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_ROOMS])
+    return sorted([*globals(), *_ROOMS, *_MODULES])

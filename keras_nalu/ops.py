@@ -1,8 +1,6 @@
-"""The mathematics that two or more layers, losses or metrics share.
+"""The mathematics that two or more layers, losses or metrics share, in `keras.ops`."""
 
-Everything is written in `keras.ops` and broadcasts over leading axes of the
-weights, so that one equation serves one layer and a whole population of them.
-"""
+import functools
 
 from keras import backend, ops
 
@@ -10,6 +8,11 @@ from keras import backend, ops
 def widen(x):
     """`x` in float32 at least: half precision cannot hold 1e-7, nor a product."""
     return ops.cast(x, backend.result_type(x.dtype, "float32"))
+
+
+def magnitude(x):
+    """`|x|`, of slope 0 at 0 on every backend; that of `abs` is 1 there on JAX."""
+    return x * ops.sign(x)
 
 
 def linear(x, W):
@@ -24,9 +27,58 @@ def nac_weight(W_hat, M_hat):
 
 def log_space_product(x, W, epsilon):
     """`exp(log(|x| + epsilon) W)`: the product of the `|x_i| ** W_i`."""
+    return ops.exp(ops.matmul(ops.log(magnitude(widen(x)) + epsilon), W))
+
+
+def product(factors):
+    """The product over the last axis but one.
+
+    Pair by pair: `prod` has a gradient of its own, for the zeros, that takes longer.
+    """
+    while (count := factors.shape[-2]) > 1:
+        half = count // 2
+        left, right = factors[..., :half, :], factors[..., half : 2 * half, :]
+        rest = factors[..., 2 * half :, :]
+        factors = (
+            ops.concatenate([left * right, rest], -2) if count % 2 else left * right
+        )
+    return factors[..., 0, :]
+
+
+def gated_product(x, W):
+    """`prod_i (W_i x_i + 1 - W_i)`: of the inputs whose weight is 1."""
+    return product(W * ops.expand_dims(widen(x), -1) + (1 - W))
+
+
+def signed_product(x, W, epsilon, omega):
+    """`exp(min(log(max(|x|, epsilon)) W, omega))`, with the sign that the inputs have
+    whose weight is not 0."""
     x = widen(x)
-    magnitude = x * ops.sign(x)  # |x|; on JAX the slope of `abs` at zero is not 0
-    return ops.exp(ops.matmul(ops.log(magnitude + epsilon), W))
+    log = ops.log(ops.maximum(magnitude(x), epsilon))
+    m = ops.exp(ops.minimum(ops.matmul(log, W), omega))
+    return m * gated_product(ops.sign(x), magnitude(W))
+
+
+def noisy_product(x, noise, W):
+    """`gated_product` of `x * noise`, over that of the noise."""
+    return gated_product(x * noise, W) / gated_product(noise, W)
+
+
+def softmax(w, axis):
+    """Keras' own warns where the axis has one entry."""
+    w = widen(w)
+    return ops.exp(w - ops.logsumexp(w, axis=axis, keepdims=True))
+
+
+def straight_through_clip(w, low, high):
+    """`w`, clipped; the gradient is that of `w`, also where it is out of range."""
+    return ops.stop_gradient(ops.clip(w, low, high)) + (w - ops.stop_gradient(w))
+
+
+def distance(w, targets):
+    """How far every entry is from the nearest of the targets."""
+    distances = [ops.abs(w - target) for target in targets]
+    return functools.reduce(ops.minimum, distances)
 
 
 def align_labels(y_true, y_pred):

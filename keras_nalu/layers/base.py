@@ -11,17 +11,18 @@ Glossary:
 | G              | `G`             | (in, units)   | any: the gate's stored weights |
 | g              | `gate(x)`       | (..., units)  | (0, 1)                         |
 | y              | the outputs     | (..., units)  | any                            |
-
-Every weight may have a leading member axis, `(members, in, units)`: the equations
-broadcast over it.
 """
 
+import functools
 import inspect
 import numbers
 
 import keras
 import numpy as np
 from keras import constraints, initializers, regularizers
+
+from keras_nalu import ops
+from keras_nalu.regularizers import Scheduled, is_scheduled
 
 
 def effective(read):
@@ -75,20 +76,34 @@ def _own_draw(initializer, index):
     return initializer.from_config(config)
 
 
+def _signature(cls):
+    """All the arguments of a constructor: those of its parents, and then its own."""
+    kinds = inspect.Parameter
+    named = {}
+    for parent in reversed(cls.__mro__[: cls.__mro__.index(ArithmeticLayer) + 1]):
+        own = dict(inspect.signature(parent.__init__).parameters)
+        named = {k: p for k, p in named.items() if k not in own} | own
+    variadic = kinds.VAR_POSITIONAL, kinds.VAR_KEYWORD
+    named = [p for p in named.values() if p.kind not in variadic and p.name != "self"]
+    named.append(kinds("kwargs", kinds.VAR_KEYWORD))
+    return inspect.Signature(sorted(named, key=lambda p: p.kind))
+
+
 class ArithmeticLayer(keras.layers.Layer):
     """Base of the arithmetic layers: constructor, weights, shapes and config.
 
     A subclass states facts, weights and `call`, and never overrides a concrete method
-    but `__init__`, to add arguments, and `build`, to add weights.
+    but `__init__`, to add arguments, and `build`, to add weights. A `call` begins with
+    `x = self.start(inputs, training)`.
 
     Args:
         units: Size of the last axis of the outputs.
         kernel_initializer: Initializer of the kernels' stored weights, drawn
-            independently. `None` takes the layer's own `initializer`.
+            independently. `None` takes the paper's, which may differ by weight.
         kernel_regularizer: Regularizer of each of the kernels' stored weights (not of
             the effective `kernel`).
         kernel_constraint: Constraint of each of the kernels' stored weights (not of
-            the effective `kernel`).
+            the effective `kernel`). `None` takes the paper's, if it has one.
         **kwargs: `name`, `dtype`, `trainable`, `activity_regularizer`, as for any
             Keras layer.
     """
@@ -96,15 +111,21 @@ class ArithmeticLayer(keras.layers.Layer):
     #: The initializer of every weight for which none was given: a name, a class or a
     #: config, never an instance, whose seed would be drawn once, at import.
     initializer = None
-    #: The values that the entries of a trained kernel take.
-    targets = ()
+    #: The constraint of the kernels, if none was given.
+    constraint = None
+    #: The properties that give effective weights, and the values that their entries
+    #: take in a trained layer.
+    targets = {}
     #: What the layer can compute exactly, and for which inputs.
     operations = ()
     domain = ""
     #: Where the equation stands.
     reference = ""
-    #: The names of the properties that give effective weights.
-    effective_weights = ("kernel",)
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        # What `help` and editors show: a constructor names its own arguments alone.
+        cls.__signature__ = _signature(cls)
 
     def __init__(
         self,
@@ -131,6 +152,7 @@ class ArithmeticLayer(keras.layers.Layer):
         self.kernel_constraint = constraints.get(kernel_constraint)
         self.input_spec = keras.InputSpec(min_ndim=2)
         self.supports_masking = True
+        self._scheduled = []
 
     def build(self, input_shape):
         if input_shape[-1] is None:
@@ -142,27 +164,32 @@ class ArithmeticLayer(keras.layers.Layer):
         self._in = input_shape[-1]
         self.input_spec = keras.InputSpec(min_ndim=2, axes={-1: self._in})
 
-    def add_kernel(self, name):
-        """A stored weight of the kernel, of shape (in, units)."""
+    def add_kernel(self, name, shape=None, initializer=None):
+        """A stored weight of the kernel, of shape (in, units) where none is given."""
         return self._add(
             name,
-            self.kernel_initializer,
+            shape,
+            self.kernel_initializer or initializer,
             self.kernel_regularizer,
-            self.kernel_constraint,
+            self.kernel_constraint or self.constraint,
         )
 
-    def add_gate(self, name):
-        """A stored weight of the gate, of shape (in, units)."""
-        return self._add(
-            name, self.gate_initializer, self.gate_regularizer, self.gate_constraint
-        )
-
-    def _add(self, name, initializer, regularizer, constraint):
+    def _add(self, name, shape, initializer, regularizer=None, constraint=None):
+        if is_scheduled(regularizer):
+            steps = self.add_weight(
+                shape=(),
+                initializer="zeros",
+                dtype="int32",
+                trainable=False,
+                name=f"{name}_steps",
+            )
+            regularizer = Scheduled(regularizer, steps)
+            self._scheduled.append(regularizer)
         # No autocast: the equations choose what half precision can bear.
         return self.add_weight(
-            shape=(self._in, self.units),
+            shape=(self._in, self.units) if shape is None else shape,
             initializer=_own_draw(
-                initializer or initializers.get(self.initializer), len(self.weights)
+                initializers.get(initializer or self.initializer), len(self.weights)
             ),
             regularizer=regularizer,
             constraint=constraint,
@@ -174,10 +201,28 @@ class ArithmeticLayer(keras.layers.Layer):
         """`x`, integers and sparse tensors too, as a dense tensor to compute with."""
         return keras.ops.convert_to_tensor(x, dtype=self.compute_dtype, sparse=False)
 
+    def start(self, inputs, training):
+        """The inputs, cast; a training step counts for what follows a schedule."""
+        for regularizer in self._scheduled:
+            regularizer.due = training
+        return self.cast(inputs)
+
     @property
     def kernels(self):
         """The effective weights by name."""
-        return {name: getattr(self, name) for name in self.effective_weights}
+        return {name: getattr(self, name) for name in self.targets}
+
+    def sparsity_error(self):
+        """How far the worst entry of the kernels is from its nearest target value."""
+        distances = [
+            keras.ops.max(ops.distance(kernel, self.targets[name]))
+            for name, kernel in self.kernels.items()
+        ]
+        return functools.reduce(keras.ops.maximum, distances)
+
+    def is_discrete(self, tolerance=1e-3):
+        """Whether every entry of the kernels is that near to one of its targets."""
+        return bool(self.sparsity_error() <= tolerance)
 
     def compute_output_shape(self, input_shape):
         return (*input_shape[:-1], self.units)
@@ -185,14 +230,57 @@ class ArithmeticLayer(keras.layers.Layer):
     def get_config(self):
         """Every constructor argument, read from the attribute of the same name."""
         config = super().get_config()
-        classes = type(self).__mro__
-        for cls in classes[: classes.index(ArithmeticLayer) + 1]:
-            for name, parameter in inspect.signature(cls.__init__).parameters.items():
-                variadic = parameter.kind in (
-                    parameter.VAR_POSITIONAL,
-                    parameter.VAR_KEYWORD,
-                )
-                if name != "self" and not variadic:
-                    value = getattr(self, name)
-                    config[name] = keras.saving.serialize_keras_object(value)
+        *names, _ = type(self).__signature__.parameters
+        for name in names:
+            value = getattr(self, name)
+            config[name] = keras.saving.serialize_keras_object(value)
         return config
+
+
+class GatedLayer(ArithmeticLayer):
+    """Base of the layers that have a gate beside their kernels.
+
+    Args:
+        units: Size of the last axis of the outputs.
+        kernel_initializer: Initializer of the kernels' stored weights.
+        gate_initializer: Initializer of the gate's stored weights. `None` takes the
+            paper's.
+        kernel_regularizer: Regularizer of each of the kernels' stored weights.
+        gate_regularizer: Regularizer of each of the gate's stored weights.
+        kernel_constraint: Constraint of each of the kernels' stored weights.
+        gate_constraint: Constraint of each of the gate's stored weights.
+        **kwargs: `name`, `dtype` and the other arguments of any Keras layer.
+    """
+
+    def __init__(
+        self,
+        units,
+        *,
+        kernel_initializer=None,
+        gate_initializer=None,
+        kernel_regularizer=None,
+        gate_regularizer=None,
+        kernel_constraint=None,
+        gate_constraint=None,
+        **kwargs,
+    ):
+        super().__init__(
+            units,
+            kernel_initializer=kernel_initializer,
+            kernel_regularizer=kernel_regularizer,
+            kernel_constraint=kernel_constraint,
+            **kwargs,
+        )
+        self.gate_initializer = initializers.get(gate_initializer)
+        self.gate_regularizer = regularizers.get(gate_regularizer)
+        self.gate_constraint = constraints.get(gate_constraint)
+
+    def add_gate(self, name, shape=None, initializer=None):
+        """A stored weight of the gate, of shape (in, units) where none is given."""
+        return self._add(
+            name,
+            shape,
+            self.gate_initializer or initializer,
+            self.gate_regularizer,
+            self.gate_constraint,
+        )

@@ -47,7 +47,7 @@ class NAC(ArithmeticLayer):
     """
 
     initializer = {"class_name": "TruncatedNormal", "config": {"stddev": 0.02}}
-    targets = (-1, 0, 1)
+    targets = {"kernel": (-1, 0, 1)}
     operations = ("add", "subtract")
     domain = "all reals"
     reference = "arXiv:1808.00508"
@@ -62,8 +62,8 @@ class NAC(ArithmeticLayer):
         """The effective weights `W`, of shape (in, units), in (-1, 1)."""
         return ops.nac_weight(self.W_hat, self.M_hat)
 
-    def call(self, inputs):
-        x = self.cast(inputs)
+    def call(self, inputs, training=False):
+        x = self.start(inputs, training)
         with keras.name_scope("nac"):
             W = self.kernel
         with keras.name_scope("add_sub"):

@@ -1,12 +1,11 @@
 import keras
-from keras import constraints, initializers, regularizers
 
 from keras_nalu import ops
-from keras_nalu.layers.base import ArithmeticLayer, effective, positive
+from keras_nalu.layers.base import GatedLayer, effective, positive
 
 
 @keras.saving.register_keras_serializable(package="keras_nalu")
-class NALU(ArithmeticLayer):
+class NALU(GatedLayer):
     """Neural Arithmetic Logic Unit: a gate between a sum and a product of the inputs.
 
         W = tanh(W_hat) * sigmoid(M_hat)                                         (1)
@@ -64,34 +63,13 @@ class NALU(ArithmeticLayer):
     """
 
     initializer = {"class_name": "TruncatedNormal", "config": {"stddev": 0.02}}
-    targets = (-1, 0, 1)
+    targets = {"kernel": (-1, 0, 1)}
     operations = ("add", "subtract", "multiply", "divide")
     domain = "add, subtract: all reals; multiply, divide: positive reals"
     reference = "arXiv:1808.00508"
 
-    def __init__(
-        self,
-        units,
-        *,
-        kernel_initializer=None,
-        gate_initializer=None,
-        kernel_regularizer=None,
-        gate_regularizer=None,
-        kernel_constraint=None,
-        gate_constraint=None,
-        epsilon=1e-7,
-        **kwargs,
-    ):
-        super().__init__(
-            units,
-            kernel_initializer=kernel_initializer,
-            kernel_regularizer=kernel_regularizer,
-            kernel_constraint=kernel_constraint,
-            **kwargs,
-        )
-        self.gate_initializer = initializers.get(gate_initializer)
-        self.gate_regularizer = regularizers.get(gate_regularizer)
-        self.gate_constraint = constraints.get(gate_constraint)
+    def __init__(self, units, *, epsilon=1e-7, **kwargs):
+        super().__init__(units, **kwargs)
         self.epsilon = positive("epsilon", epsilon)
 
     def build(self, input_shape):
@@ -109,8 +87,8 @@ class NALU(ArithmeticLayer):
         """`g` on these inputs: 1 takes the sum of (2), 0 the product of (3)."""
         return keras.ops.sigmoid(ops.linear(self.cast(inputs), self.G))
 
-    def call(self, inputs):
-        x = self.cast(inputs)
+    def call(self, inputs, training=False):
+        x = self.start(inputs, training)
         with keras.name_scope("nac"):
             W = self.kernel
         with keras.name_scope("add_sub"):

@@ -1,0 +1,40 @@
+"""What the published code does to the stored weights after every training step."""
+
+import keras
+
+
+@keras.saving.register_keras_serializable(package="keras_nalu")
+class Clip(keras.constraints.Constraint):
+    """Keeps every entry of a weight between two bounds.
+
+    The default of `NAU` and `NRU` is `Clip(-1, 1)`, of `NMU`, `SNMU` and `NMRU`
+    `Clip(0, 1)`. Without one: `kernel_constraint=keras.constraints.Constraint()`.
+
+    Args:
+        low: The lowest value.
+        high: The highest value.
+
+    Raises:
+        ValueError: `low` is not below `high`.
+
+    Example:
+
+    >>> clip = keras_nalu.constraints.Clip(-1, 1)
+    >>> print(keras.ops.convert_to_numpy(clip(np.array([-3.0, 0.5, 2.0]))))
+    [-1.   0.5  1. ]
+    """
+
+    def __init__(self, low=-1.0, high=1.0):
+        if not low < high:
+            raise ValueError(
+                "Expected `low` to be below `high`. "
+                f"Received: low={low!r}, high={high!r}. Try Clip(-1, 1)."
+            )
+        self.low = float(low)
+        self.high = float(high)
+
+    def __call__(self, w):
+        return keras.ops.clip(w, self.low, self.high)
+
+    def get_config(self):
+        return {"low": self.low, "high": self.high}

@@ -1,0 +1,103 @@
+"""The papers' initial weights that Keras has no name for.
+
+Where they differ by weight (iNALU, NPU, MC-FC) the layer's `build` states them.
+"""
+
+import math
+
+import keras
+
+
+class _Uniform(keras.initializers.RandomUniform):
+    """Uniform between bounds that follow from the shape."""
+
+    def __init__(self, seed=None):
+        super().__init__(seed=seed)
+
+    def __call__(self, shape, dtype=None):
+        r = self.radius(*shape)
+        return keras.random.uniform(
+            shape, self.center - r, self.center + r, dtype, self.seed
+        )
+
+    def get_config(self):
+        return {"seed": super().get_config()["seed"]}
+
+
+@keras.saving.register_keras_serializable(package="keras_nalu")
+class NACUniform(_Uniform):
+    """Uniform in [-r, r], such that `tanh(W_hat) * sigmoid(M_hat)` keeps the variance.
+
+        (1 - tanh(r) / r) (r - tanh(r / 2)) / (2 r) = 2 / max(in + units, 5)
+
+    The variance grows with `r`; where none is large enough, below in + units = 5, the
+    layer starts saturated, with `r = 9.47`. For 100 inputs and 2 units it is 0.50.
+
+    Args:
+        seed: An integer or `keras.random.SeedGenerator`, as for any Keras initializer.
+
+    Example:
+
+    >>> layer = NAC(2, kernel_initializer=keras_nalu.initializers.NACUniform(seed=0))
+
+    Reference: Madsen and Johansen, Neural Arithmetic Units, ICLR 2020,
+    arXiv:2001.05016; the equation is that of their published code.
+    """
+
+    center = 0.0
+
+    def radius(self, inputs, units):
+        wanted = 2 / max(inputs + units, 5)
+        low, high = 0.0, 10.0
+        for _ in range(60):
+            r = (low + high) / 2
+            variance = (1 - math.tanh(r) / r) * (r - math.tanh(r / 2)) / (2 * r)
+            low, high = (r, high) if variance < wanted else (low, r)
+        return low
+
+
+@keras.saving.register_keras_serializable(package="keras_nalu")
+class NAUUniform(_Uniform):
+    """Uniform in [-r, r] with `r = min(1/2, sqrt(6 / (in + units)))`.
+
+    Args:
+        seed: An integer or `keras.random.SeedGenerator`, as for any Keras initializer.
+
+    Reference: Madsen and Johansen, Neural Arithmetic Units, ICLR 2020,
+    arXiv:2001.05016.
+    """
+
+    center = 0.0
+
+    def radius(self, inputs, units):
+        return min(0.5, math.sqrt(6 / (inputs + units)))
+
+
+@keras.saving.register_keras_serializable(package="keras_nalu")
+class NMUUniform(_Uniform):
+    """Uniform in [1/4, 3/4].
+
+    Args:
+        seed: An integer or `keras.random.SeedGenerator`, as for any Keras initializer.
+
+    Reference: Madsen and Johansen, Neural Arithmetic Units, ICLR 2020,
+    arXiv:2001.05016.
+    """
+
+    center = 0.5
+
+    def radius(self, inputs, units):
+        return 0.25
+
+
+@keras.saving.register_keras_serializable(package="keras_nalu")
+class UnitVector(_Uniform):
+    """A vector of length 1 in a random direction: an orthogonal matrix of one column.
+
+    Args:
+        seed: An integer or `keras.random.SeedGenerator`, as for any Keras initializer.
+    """
+
+    def __call__(self, shape, dtype=None):
+        w = keras.random.normal(shape, dtype=dtype, seed=self.seed)
+        return w / keras.ops.norm(w)

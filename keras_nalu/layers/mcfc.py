@@ -1,0 +1,147 @@
+import keras
+
+from keras_nalu import ops
+from keras_nalu.initializers import UnitVector
+from keras_nalu.layers.base import GatedLayer, effective
+
+
+@keras.saving.register_keras_serializable(package="keras_nalu")
+class MCFC(GatedLayer):
+    """Mass-conserving fully connected layer: it hands its inputs out to its units.
+
+        W = sigmoid(gate_w + gate_b) * softmax(r)    of each input, over the units  (1)
+        y = x W                                                                  (2)
+
+    An input's weights sum up to 1 but for the gate, which says what a unit lets out.
+    Use it where the answer is a sum of inputs, or where an amount is divided. It cannot
+    subtract. The weights reach 1 only where the gate saturates, and
+    `keras_nalu.regularizers.NegativeSquare` drives it there.
+
+    Args:
+        units: Size of the last axis of the outputs.
+        kernel_initializer: Initializer of `r`. `None` takes the identity where it is
+            square, and an orthogonal matrix else.
+        gate_initializer: Initializer of `gate_w` and `gate_b`. `None` draws the first
+            as a vector of length 1 and sets the second to 0.
+        kernel_regularizer: Regularizer of `r`.
+        gate_regularizer: Regularizer of `gate_w` and `gate_b`.
+        kernel_constraint: Constraint of `r`.
+        gate_constraint: Constraint of `gate_w` and `gate_b`.
+        **kwargs: `name`, `dtype` and the other arguments of any Keras layer.
+
+    Input shape: `(..., features)`, of rank 2 or more.
+
+    Output shape: `(..., units)`.
+
+    Raises:
+        ValueError: `units` is not a positive integer; the inputs are of rank 1, or
+            their last axis is unknown or differs from the one it was built for.
+
+    Example:
+
+    >>> layer = MCFC(1)
+    >>> layer.build((None, 2))
+    >>> layer.set_weights([np.zeros((2, 1)), np.array([20]), np.array([0])])
+    >>> y = layer(np.array([[7, 2], [1000, 3]]))
+    >>> print(keras.ops.convert_to_numpy(y).round(1))
+    [[   9.]
+     [1003.]]
+
+    Reference: Hoedt et al., MC-LSTM: Mass-Conserving LSTM, ICML 2021,
+    arXiv:2101.05186.
+    """
+
+    targets = {"kernel": (0, 1)}
+    operations = ("add",)
+    domain = "all reals"
+    reference = "arXiv:2101.05186"
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        square = self._in == self.units
+        self.r = self.add_kernel("r", None, "identity" if square else "orthogonal")
+        self.gate_w = self.add_gate("gate_w", (self.units,), UnitVector)
+        self.gate_b = self.add_gate("gate_b", (self.units,), "zeros")
+
+    @effective
+    def kernel(self):
+        """The effective weights `W`, of shape (in, units), in (0, 1)."""
+        o = keras.ops.sigmoid(ops.widen(self.gate_w + self.gate_b))
+        return o * ops.softmax(self.r, axis=-1)
+
+    def call(self, inputs, training=False):
+        x = self.start(inputs, training)
+        y = ops.linear(x, self.kernel)
+        return self.cast(y)
+
+
+@keras.saving.register_keras_serializable(package="keras_nalu")
+class MulMCFC(GatedLayer):
+    """Multiplicative MC-FC: a product of powers of its inputs, from 0 to 1.
+
+        W = sigmoid(gate_w + gate_b) * softmax(r)    of each input, over the units  (1)
+        y = exp(log(x) W + bias)                                                 (2)
+
+    Use it where the answer is a product of positive inputs. A negative input makes it
+    NaN; at 0 the output is 0 and the gradients are NaN. The weights reach 1 only where
+    the gate saturates, and `keras_nalu.regularizers.NegativeSquare` drives it there. It
+    runs in float32 at least, whatever the dtype policy.
+
+    Args:
+        units: Size of the last axis of the outputs.
+        kernel_initializer: Initializer of `r`. `None` takes the identity where it is
+            square, and an orthogonal matrix else.
+        gate_initializer: Initializer of `gate_w` and `gate_b`. `None` draws the first
+            as a vector of length 1 and sets the second to 0.
+        kernel_regularizer: Regularizer of `r`.
+        gate_regularizer: Regularizer of `gate_w` and `gate_b`.
+        kernel_constraint: Constraint of `r`.
+        gate_constraint: Constraint of `gate_w` and `gate_b`.
+        **kwargs: `name`, `dtype` and the other arguments of any Keras layer.
+
+    Input shape: `(..., features)`, of rank 2 or more.
+
+    Output shape: `(..., units)`.
+
+    Raises:
+        ValueError: `units` is not a positive integer; the inputs are of rank 1, or
+            their last axis is unknown or differs from the one it was built for.
+
+    Example:
+
+    >>> layer = MulMCFC(1)
+    >>> layer.build((None, 2))
+    >>> layer.set_weights([np.zeros((2, 1)), *np.array([[20], [0], [0]])])
+    >>> y = layer(np.array([[7, 2], [1000, 3]]))
+    >>> print(keras.ops.convert_to_numpy(y).round(1))
+    [[  14.]
+     [3000.]]
+
+    Reference: Hoedt et al., MC-LSTM: Mass-Conserving LSTM, ICML 2021,
+    arXiv:2101.05186.
+    """
+
+    targets = {"kernel": (0, 1)}
+    operations = ("multiply",)
+    domain = "positive reals"
+    reference = "arXiv:2101.05186"
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        square = self._in == self.units
+        self.r = self.add_kernel("r", None, "identity" if square else "orthogonal")
+        self.gate_w = self.add_gate("gate_w", (self.units,), UnitVector)
+        self.gate_b = self.add_gate("gate_b", (self.units,), "zeros")
+        self.bias = self._add("bias", (self.units,), "zeros")
+
+    @effective
+    def kernel(self):
+        """The effective weights `W`, of shape (in, units), in (0, 1)."""
+        o = keras.ops.sigmoid(ops.widen(self.gate_w + self.gate_b))
+        return o * ops.softmax(self.r, axis=-1)
+
+    def call(self, inputs, training=False):
+        x = self.start(inputs, training)
+        log = keras.ops.log(ops.widen(x))
+        y = keras.ops.exp(log @ self.kernel + ops.widen(self.bias))
+        return self.cast(y)

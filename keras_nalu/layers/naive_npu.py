@@ -1,0 +1,88 @@
+import keras
+import numpy as np
+
+from keras_nalu import ops
+from keras_nalu.layers.base import ArithmeticLayer, effective, positive
+
+
+@keras.saving.register_keras_serializable(package="keras_nalu")
+class NaiveNPU(ArithmeticLayer):
+    """Naive Neural Power Unit: a product of complex powers of the inputs.
+
+        r = |x| + epsilon,  k = pi [x < 0]                                       (1)
+        y = exp(log(r) W_re - k W_im) * cos(k W_re + log(r) W_im)                (2)
+
+    For products, quotients and powers; an input near 0 that does not matter stops
+    the training of all: see `NPU`. Exponents are not bounded: `x ** 2` and roots
+    are in reach. A fractional power of a negative input is the real part of a
+    complex number. Give all weights the authors' penalty,
+    `keras_nalu.regularizers.L1(StepwiseGrowth(1e-9, 1e-7))`.
+
+    At 0 the input counts as epsilon. It runs in float32 at least, whatever the dtype
+    policy.
+
+    Args:
+        units: Size of the last axis of the outputs.
+        kernel_initializer: Initializer of `W_re` and `W_im`. `None` draws the first
+            and sets the second to 0.
+        kernel_regularizer: Regularizer of `W_re` and `W_im`.
+        kernel_constraint: Constraint of `W_re` and `W_im`.
+        epsilon: Added to `|x|`: a zero input stays finite.
+        **kwargs: `name`, `dtype` and the other arguments of any Keras layer.
+
+    Input shape: `(..., features)`, of rank 2 or more.
+
+    Output shape: `(..., units)`.
+
+    Raises:
+        ValueError: `units` is not a positive integer or `epsilon` not a positive
+            number; the inputs are of rank 1, or their last axis is unknown or differs
+            from the one it was built for.
+
+    Example:
+
+    >>> layer = NaiveNPU(1)
+    >>> layer.build((None, 2))
+    >>> layer.set_weights([np.array([[1], [-1]]), np.zeros((2, 1))])
+    >>> y = layer(np.array([[7, -2], [1000, 8]]))
+    >>> print(keras.ops.convert_to_numpy(y).round(3))
+    [[ -3.5]
+     [125. ]]
+
+    Reference: Heim, Pevný and Šmídl, Neural Power Units, NeurIPS 2020,
+    arXiv:2006.01681.
+    """
+
+    initializer = "glorot_uniform"
+    targets = {"kernel": (-1, 0, 1), "kernel_im": (0,)}
+    operations = ("multiply", "divide")
+    domain = "all reals but 0"
+    reference = "arXiv:2006.01681"
+
+    def __init__(self, units, *, epsilon=2**-23, **kwargs):
+        super().__init__(units, **kwargs)
+        self.epsilon = positive("epsilon", epsilon)
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.W_re = self.add_kernel("W_re")
+        self.W_im = self.add_kernel("W_im", initializer="zeros")
+
+    @effective
+    def kernel(self):
+        """The real part `W_re` of the exponents, of shape (in, units)."""
+        return ops.widen(self.W_re)
+
+    @effective
+    def kernel_im(self):
+        """The imaginary part `W_im` of the exponents, of shape (in, units)."""
+        return ops.widen(self.W_im)
+
+    def call(self, inputs, training=False):
+        x = ops.widen(self.start(inputs, training))
+        log_r = keras.ops.log(ops.magnitude(x) + self.epsilon)
+        k = np.pi * keras.ops.cast(x < 0, x.dtype)
+        W_re, W_im = self.kernel, self.kernel_im
+        size = keras.ops.exp(log_r @ W_re - k @ W_im)
+        turn = k @ W_re + log_r @ W_im
+        return self.cast(size * keras.ops.cos(turn))

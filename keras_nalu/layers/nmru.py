@@ -1,0 +1,85 @@
+import keras
+import numpy as np
+
+from keras_nalu import ops
+from keras_nalu.constraints import Clip
+from keras_nalu.initializers import NMUUniform
+from keras_nalu.layers.base import ArithmeticLayer, effective, positive
+
+
+@keras.saving.register_keras_serializable(package="keras_nalu")
+class NMRU(ArithmeticLayer):
+    """Neural Multiplicative Reciprocal Unit: an NMU of inputs and their reciprocals.
+
+        z = [x, 1 / (x + epsilon)]    in training, [x, 1 / x] else               (1)
+        y = prod_i (W_i |z_i| + 1 - W_i) * cos(pi sum_i W_i [z_i < 0])           (2)
+
+    The sign is that of the product of the chosen `z_i`. Use it where the answer is a
+    product or quotient of some of the inputs, of any sign; of the modules that divide
+    it is the one that succeeds most often. Trained with
+    `keras_nalu.regularizers.Sparsity(ramp, low=0)`, its weights end at 0 and 1.
+
+    At 0 it gives infinity where it divides. In training an input from -epsilon to 0 has
+    a positive reciprocal, at -epsilon itself an infinite one. The product runs in
+    float32 at least, whatever the dtype policy.
+
+    Args:
+        units: Size of the last axis of the outputs.
+        kernel_initializer: Initializer of `W`, of shape (2 in, units): the first rows
+            act on the inputs, the others on the reciprocals.
+        kernel_regularizer: Regularizer of `W`.
+        kernel_constraint: Constraint of `W`, by default `Clip(0, 1)`, which acts after
+            every training step.
+        epsilon: Added to the inputs before their reciprocals, in training.
+        **kwargs: `name`, `dtype` and the other arguments of any Keras layer.
+
+    Input shape: `(..., features)`, of rank 2 or more.
+
+    Output shape: `(..., units)`.
+
+    Raises:
+        ValueError: `units` is not a positive integer or `epsilon` not a positive
+            number; the inputs are of rank 1, or their last axis is unknown or differs
+            from the one it was built for.
+
+    Example:
+
+    >>> layer = NMRU(1)
+    >>> layer.build((None, 2))
+    >>> layer.set_weights([np.array([[1], [0], [0], [1]])])
+    >>> print(keras.ops.convert_to_numpy(layer(np.array([[7, -2], [1000, 8]]))))
+    [[ -3.5]
+     [125. ]]
+
+    Reference: Mistry et al., Learning Division with Neural Arithmetic Logic Modules,
+    2021, arXiv:2110.05177.
+    """
+
+    initializer = NMUUniform
+    constraint = Clip(0, 1)
+    targets = {"kernel": (0, 1)}
+    operations = ("multiply", "divide")
+    domain = "all reals but 0"
+    reference = "arXiv:2110.05177"
+
+    def __init__(self, units, *, epsilon=2**-23, **kwargs):
+        super().__init__(units, **kwargs)
+        self.epsilon = positive("epsilon", epsilon)
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.W = self.add_kernel("W", shape=(2 * self._in, self.units))
+
+    @effective
+    def kernel(self):
+        """The weights `W`, of shape (2 in, units), in [0, 1] by their constraint."""
+        return ops.widen(self.W)
+
+    def call(self, inputs, training=False):
+        x = ops.widen(self.start(inputs, training))
+        W = self.kernel
+        reciprocals = 1 / (x + self.epsilon if training else x)
+        z = keras.ops.concatenate([x, reciprocals], -1)
+        turns = keras.ops.matmul(keras.ops.cast(z < 0, z.dtype), W)
+        y = ops.gated_product(ops.magnitude(z), W) * keras.ops.cos(np.pi * turns)
+        return self.cast(y)

@@ -1,0 +1,102 @@
+import keras
+import numpy as np
+from keras import initializers
+
+from keras_nalu import ops
+from keras_nalu.layers.base import GatedLayer, effective, positive
+
+
+@keras.saving.register_keras_serializable(package="keras_nalu")
+class NPU(GatedLayer):
+    """Neural Power Unit: a product of complex powers of the inputs that matter.
+
+        c = clip(g, 0, 1)                                                        (1)
+        r = c (|x| + epsilon) + 1 - c,  k = pi c [x < 0]                         (2)
+        y = exp(log(r) W_re - k W_im) * cos(k W_re + log(r) W_im)                (3)
+
+    For products, quotients and powers of some of the inputs. Exponents are not
+    bounded: `x ** 2` and roots are in reach. A fractional power of a negative input
+    is the real part of a complex number. Give all weights the authors' penalty,
+    `keras_nalu.regularizers.L1(StepwiseGrowth(1e-9, 1e-7))`.
+
+    The gate lets the gradient through where it clips, as in the authors' own code, so
+    that an input can come back; the published PyTorch ports block it there.
+
+    At 0 the input counts as epsilon. It runs in float32 at least, whatever the dtype
+    policy.
+
+    Args:
+        units: Size of the last axis of the outputs.
+        kernel_initializer: Initializer of `W_re` and `W_im`. `None` draws the first
+            and sets the second to 0.
+        gate_initializer: Initializer of `g`.
+        kernel_regularizer: Regularizer of `W_re` and `W_im`.
+        gate_regularizer: Regularizer of `g`.
+        kernel_constraint: Constraint of `W_re` and `W_im`.
+        gate_constraint: Constraint of `g`.
+        epsilon: Added to `|x|`: a zero input stays finite.
+        **kwargs: `name`, `dtype` and the other arguments of any Keras layer.
+
+    Input shape: `(..., features)`, of rank 2 or more.
+
+    Output shape: `(..., units)`.
+
+    Raises:
+        ValueError: `units` is not a positive integer or `epsilon` not a positive
+            number; the inputs are of rank 1, or their last axis is unknown or differs
+            from the one it was built for.
+
+    Example:
+
+    >>> layer = NPU(1)
+    >>> layer.build((None, 2))
+    >>> layer.set_weights([np.array([[1], [-1]]), np.zeros((2, 1)), np.ones(2)])
+    >>> y = layer(np.array([[7, -2], [1000, 8]]))
+    >>> print(keras.ops.convert_to_numpy(y).round(3))
+    [[ -3.5]
+     [125. ]]
+
+    Reference: Heim, Pevný and Šmídl, Neural Power Units, NeurIPS 2020,
+    arXiv:2006.01681.
+    """
+
+    initializer = "glorot_uniform"
+    targets = {"kernel": (-1, 0, 1), "kernel_im": (0,), "relevance": (0, 1)}
+    operations = ("multiply", "divide")
+    domain = "all reals but 0"
+    reference = "arXiv:2006.01681"
+
+    def __init__(self, units, *, epsilon=2**-23, **kwargs):
+        super().__init__(units, **kwargs)
+        self.epsilon = positive("epsilon", epsilon)
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.W_re = self.add_kernel("W_re")
+        self.W_im = self.add_kernel("W_im", initializer="zeros")
+        self.g = self.add_gate("g", (self._in,), initializers.Constant(0.5))
+
+    @effective
+    def kernel(self):
+        """The real part `W_re` of the exponents, of shape (in, units)."""
+        return ops.widen(self.W_re)
+
+    @effective
+    def kernel_im(self):
+        """The imaginary part `W_im` of the exponents, of shape (in, units)."""
+        return ops.widen(self.W_im)
+
+    @effective
+    def relevance(self):
+        """The gate `c`, of shape (in,): 0 leaves an input out."""
+        return ops.straight_through_clip(ops.widen(self.g), 0, 1)
+
+    def call(self, inputs, training=False):
+        x = ops.widen(self.start(inputs, training))
+        c = self.relevance
+        log_r = keras.ops.log(c * (ops.magnitude(x) + self.epsilon) + (1 - c))
+        k = np.pi * c * keras.ops.cast(x < 0, x.dtype)
+        W_re, W_im = self.kernel, self.kernel_im
+        size = keras.ops.exp(log_r @ W_re - k @ W_im)
+        turn = k @ W_re + log_r @ W_im
+        return self.cast(size * keras.ops.cos(turn))

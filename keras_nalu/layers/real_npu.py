@@ -1,0 +1,99 @@
+import keras
+import numpy as np
+from keras import initializers
+
+from keras_nalu import ops
+from keras_nalu.layers.base import GatedLayer, effective, positive
+
+
+@keras.saving.register_keras_serializable(package="keras_nalu")
+class RealNPU(GatedLayer):
+    """Real Neural Power Unit: an NPU without imaginary exponents.
+
+        c = clip(g, 0, 1)                                                        (1)
+        r = c (|x| + epsilon) + 1 - c,  k = pi c [x < 0]                         (2)
+        y = exp(log(r) W_re) * cos(k W_re)                                       (3)
+
+    For products, quotients and powers of some of the inputs. Exponents are not
+    bounded: `x ** 2` and roots are in reach. A fractional power of a negative input
+    is the real part of a complex number. Give all weights the authors' penalty,
+    `keras_nalu.regularizers.L1(StepwiseGrowth(1e-9, 1e-7))`.
+
+    The gate lets the gradient through where it clips, as in the authors' own code, so
+    that an input can come back; the published PyTorch ports block it there.
+
+    At 0 the input counts as epsilon. It runs in float32 at least, whatever the dtype
+    policy.
+
+    The modified RealNPU of Mistry et al. (arXiv:2110.05177) is this layer with
+    `kernel_constraint=Clip(-1, 1)`, `gate_constraint=Clip(0, 1)`, the initializer
+    `NAUUniform`, and `Discretization` and `Sparsity(low=0)` added to the penalties.
+
+    Args:
+        units: Size of the last axis of the outputs.
+        kernel_initializer: Initializer of `W_re`.
+        gate_initializer: Initializer of `g`.
+        kernel_regularizer: Regularizer of `W_re`.
+        gate_regularizer: Regularizer of `g`.
+        kernel_constraint: Constraint of `W_re`.
+        gate_constraint: Constraint of `g`.
+        epsilon: Added to `|x|`: a zero input stays finite.
+        **kwargs: `name`, `dtype` and the other arguments of any Keras layer.
+
+    Input shape: `(..., features)`, of rank 2 or more.
+
+    Output shape: `(..., units)`.
+
+    Raises:
+        ValueError: `units` is not a positive integer or `epsilon` not a positive
+            number; the inputs are of rank 1, or their last axis is unknown or differs
+            from the one it was built for.
+
+    Example:
+
+    >>> layer = RealNPU(1)
+    >>> layer.build((None, 2))
+    >>> layer.set_weights([np.array([[1], [-1]]), np.ones(2)])
+    >>> y = layer(np.array([[7, -2], [1000, 8]]))
+    >>> print(keras.ops.convert_to_numpy(y).round(3))
+    [[ -3.5]
+     [125. ]]
+
+    Reference: Heim, Pevný and Šmídl, Neural Power Units, NeurIPS 2020,
+    arXiv:2006.01681.
+    """
+
+    initializer = "glorot_uniform"
+    targets = {"kernel": (-1, 0, 1), "relevance": (0, 1)}
+    operations = ("multiply", "divide")
+    domain = "all reals but 0"
+    reference = "arXiv:2006.01681"
+
+    def __init__(self, units, *, epsilon=2**-23, **kwargs):
+        super().__init__(units, **kwargs)
+        self.epsilon = positive("epsilon", epsilon)
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.W_re = self.add_kernel("W_re")
+        self.g = self.add_gate("g", (self._in,), initializers.Constant(0.5))
+
+    @effective
+    def kernel(self):
+        """The real part `W_re` of the exponents, of shape (in, units)."""
+        return ops.widen(self.W_re)
+
+    @effective
+    def relevance(self):
+        """The gate `c`, of shape (in,): 0 leaves an input out."""
+        return ops.straight_through_clip(ops.widen(self.g), 0, 1)
+
+    def call(self, inputs, training=False):
+        x = ops.widen(self.start(inputs, training))
+        c = self.relevance
+        log_r = keras.ops.log(c * (ops.magnitude(x) + self.epsilon) + (1 - c))
+        k = np.pi * c * keras.ops.cast(x < 0, x.dtype)
+        W_re = self.kernel
+        size = keras.ops.exp(log_r @ W_re)
+        turn = k @ W_re
+        return self.cast(size * keras.ops.cos(turn))

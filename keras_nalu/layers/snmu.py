@@ -1,0 +1,110 @@
+import keras
+
+from keras_nalu import ops
+from keras_nalu.constraints import Clip
+from keras_nalu.initializers import NMUUniform
+from keras_nalu.layers.base import ArithmeticLayer, effective
+
+
+@keras.saving.register_keras_serializable(package="keras_nalu")
+class SNMU(ArithmeticLayer):
+    """Stochastic Neural Multiplication Unit: an NMU that is trained with noise.
+
+        P(x) = prod_i (W_i x_i + 1 - W_i)                                        (1)
+        y = P(x * n) / P(n), n uniform in the noise range    in training         (2)
+        y = P(x)                                             else
+
+    The noise cancels where the weights are 0 and 1, and only there: it leads the
+    training out of other solutions. Use it where an `NMU` gets stuck.
+
+    Trained with `keras_nalu.regularizers.Sparsity(ramp, low=0)`, as an NMU. A noise
+    range that reaches 0 lets the divisor become 0.
+
+    The product runs in float32 at least, whatever the dtype policy.
+
+    Args:
+        units: Size of the last axis of the outputs.
+        kernel_initializer: Initializer of `W`.
+        kernel_regularizer: Regularizer of `W`.
+        kernel_constraint: Constraint of `W`, by default `Clip(0, 1)`, which acts after
+            every training step.
+        noise_range: The bounds of the noise, or "batch" for 1 and `1 + 1 / std(x)`,
+            with the deviation over all entries of the batch.
+        seed: Of the noise: an integer or `keras.random.SeedGenerator`.
+        **kwargs: `name`, `dtype` and the other arguments of any Keras layer.
+
+    Input shape: `(..., features)`, of rank 2 or more.
+
+    Output shape: `(..., units)`.
+
+    Raises:
+        ValueError: `units` is not a positive integer, or `noise_range` not a pair of
+            numbers `low < high`; the inputs are of rank 1, or their last axis is
+            unknown or differs from the one it was built for.
+
+    Example:
+
+    >>> layer = SNMU(1)
+    >>> layer.build((None, 3))
+    >>> layer.set_weights([np.array([[1], [1], [0]])])
+    >>> print(keras.ops.convert_to_numpy(layer(np.array([[7, -2, 5], [1000, 3, 0]]))))
+    [[ -14.]
+     [3000.]]
+
+    Reference: Mistry et al., Improving the Robustness of Neural Multiplication Units
+    with Reversible Stochasticity, 2022, arXiv:2211.05624.
+    """
+
+    initializer = NMUUniform
+    constraint = Clip(0, 1)
+    targets = {"kernel": (0, 1)}
+    operations = ("multiply",)
+    domain = "all reals"
+    reference = "arXiv:2211.05624"
+
+    def __init__(self, units, *, noise_range=(1, 5), seed=None, **kwargs):
+        super().__init__(units, **kwargs)
+        if noise_range != "batch" and not _is_range(noise_range):
+            raise ValueError(
+                "Expected `noise_range` to be two numbers low < high, or 'batch'. "
+                f"Received: noise_range={noise_range!r}. Try noise_range=(1, 5)."
+            )
+        self.noise_range = noise_range
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.W = self.add_kernel("W")
+
+    @effective
+    def kernel(self):
+        """The weights `W`, of shape (in, units), in [0, 1] by their constraint."""
+        return ops.widen(self.W)
+
+    def call(self, inputs, training=False):
+        x = ops.widen(self.start(inputs, training))
+        if training:
+            y = ops.noisy_product(x, self.noise(x), self.kernel)
+        else:
+            y = ops.gated_product(x, self.kernel)
+        return self.cast(y)
+
+    def noise(self, x):
+        """`n` of equation (2), drawn anew for every entry of the inputs."""
+        low, high = self.noise_range if self.noise_range != "batch" else (1, _high(x))
+        shape, seed = keras.ops.shape(x), self.seed_generator
+        return low + (high - low) * keras.random.uniform(
+            shape, dtype=x.dtype, seed=seed
+        )
+
+
+def _is_range(value):
+    pair = isinstance(value, tuple | list) and len(value) == 2
+    return pair and value[0] < value[1]
+
+
+def _high(x):
+    count = keras.ops.cast(keras.ops.size(x), x.dtype)
+    variance = keras.ops.var(x) * count / keras.ops.maximum(count - 1, 1)
+    return 1 + keras.ops.stop_gradient(keras.ops.rsqrt(variance))

@@ -1,0 +1,376 @@
+"""The papers' penalties, with coefficients that follow the steps of the training.
+
+Each acts on a stored weight, and is added to another by `+`. A coefficient is a number
+or a schedule of `keras.optimizers.schedules`, a function of how many training steps
+there were; `LinearRamp` and `StepwiseGrowth` are the papers'.
+"""
+
+import math
+import numbers
+
+import keras
+from keras import ops
+
+from keras_nalu.ops import distance, magnitude, widen
+
+Schedule = keras.optimizers.schedules.LearningRateSchedule
+
+
+@keras.saving.register_keras_serializable(package="keras_nalu")
+class LinearRamp(Schedule):
+    """From 0 at one step to the whole value at a later one, and constant around.
+
+        value * clip((step - start) / (end - start), 0, 1)
+
+    Args:
+        value: The value after the ramp.
+        start: The last step with 0.
+        end: The first step with the whole value.
+
+    Raises:
+        ValueError: `start` is not below `end`.
+
+    Example:
+
+    >>> ramp = keras_nalu.regularizers.LinearRamp(10, 20_000, 35_000)
+    >>> [float(ramp(step)) for step in (0, 27_500, 50_000)]
+    [0.0, 5.0, 10.0]
+
+    Reference: Madsen and Johansen, Neural Arithmetic Units, ICLR 2020,
+    arXiv:2001.05016.
+    """
+
+    def __init__(self, value, start, end):
+        if not 0 <= start < end:
+            raise ValueError(
+                "Expected steps with 0 <= start < end. "
+                f"Received: start={start!r}, end={end!r}."
+            )
+        self.value = value
+        self.start = start
+        self.end = end
+
+    def __call__(self, step):
+        share = (ops.cast(step, "float32") - self.start) / (self.end - self.start)
+        return self.value * ops.clip(share, 0.0, 1.0)
+
+    def get_config(self):
+        return {"value": self.value, "start": self.start, "end": self.end}
+
+
+@keras.saving.register_keras_serializable(package="keras_nalu")
+class StepwiseGrowth(Schedule):
+    """Multiplied at regular intervals, up to a last value.
+
+        min(first * factor ** floor(step / every), last)
+
+    Args:
+        first: The value at the beginning.
+        last: The value that is not exceeded.
+        factor: What each interval multiplies by.
+        every: Steps in an interval.
+
+    Raises:
+        ValueError: not `0 < first <= last`, `factor > 1` and `every >= 1`.
+
+    Example:
+
+    >>> growth = keras_nalu.regularizers.StepwiseGrowth(1e-9, 1e-7)
+    >>> [f"{float(growth(step)):.0e}" for step in (0, 9_999, 10_000, 50_000)]
+    ['1e-09', '1e-09', '1e-08', '1e-07']
+
+    Reference: Heim et al., Neural Power Units, NeurIPS 2020, arXiv:2006.01681.
+    """
+
+    def __init__(self, first, last, factor=10.0, every=10_000):
+        if not (0 < first <= last and factor > 1 and every >= 1):
+            raise ValueError(
+                "Expected 0 < first <= last, factor > 1 and every >= 1. Received: "
+                f"first={first!r}, last={last!r}, factor={factor!r}, every={every!r}."
+            )
+        self.first = first
+        self.last = last
+        self.factor = factor
+        self.every = every
+
+    def __call__(self, step):
+        times = ops.cast(step // self.every, "float32")
+        # A power would overflow in the end.
+        most = math.ceil(math.log(self.last / self.first, self.factor))
+        grown = self.first * self.factor ** ops.minimum(times, most)
+        return ops.minimum(grown, self.last)
+
+    def get_config(self):
+        return {
+            "first": self.first,
+            "last": self.last,
+            "factor": self.factor,
+            "every": self.every,
+        }
+
+
+class Penalty(keras.regularizers.Regularizer):
+    """Base of the penalties: a coefficient times a function of a stored weight.
+
+    Args:
+        coefficient: A number, or a schedule of `keras.optimizers.schedules`.
+    """
+
+    def __init__(self, coefficient=1.0):
+        if isinstance(coefficient, dict):
+            coefficient = keras.saving.deserialize_keras_object(coefficient)
+        if not isinstance(coefficient, numbers.Real | Schedule):
+            raise ValueError(
+                "Expected a number or a schedule of `keras.optimizers.schedules`. "
+                f"Received: coefficient={coefficient!r}. Try coefficient=10, or "
+                "coefficient=keras_nalu.regularizers.LinearRamp(10, 20_000, 35_000)."
+            )
+        self.coefficient = coefficient
+
+    def at(self, w, step):
+        """The penalty of a weight after that many steps of training."""
+        coefficient = self.coefficient
+        if isinstance(coefficient, Schedule):
+            coefficient = coefficient(step)
+        return coefficient * self.penalty(widen(ops.convert_to_tensor(w)))
+
+    def __call__(self, w):
+        if is_scheduled(self):
+            raise ValueError(
+                "A coefficient that follows a schedule needs the count of the training "
+                "steps, which the layers of keras_nalu keep. Received: "
+                f"{type(self).__name__} with a schedule, on a weight of another layer. "
+                "Give it a number there."
+            )
+        return self.at(w, 0)
+
+    def __add__(self, other):
+        return Sum([self, other])
+
+    def get_config(self):
+        return {"coefficient": keras.saving.serialize_keras_object(self.coefficient)}
+
+
+@keras.saving.register_keras_serializable(package="keras_nalu")
+class Sum(Penalty):
+    """What `+` makes of two penalties.
+
+    Args:
+        terms: The penalties.
+    """
+
+    def __init__(self, terms):
+        self.terms = [keras.regularizers.get(term) for term in terms]
+
+    def at(self, w, step):
+        return sum(
+            term.at(w, step) if isinstance(term, Penalty) else term(w)
+            for term in self.terms
+        )
+
+    def get_config(self):
+        return {"terms": [keras.saving.serialize_keras_object(t) for t in self.terms]}
+
+
+@keras.saving.register_keras_serializable(package="keras_nalu")
+class Sparsity(Penalty):
+    """Draws the entries to -1, 0 and 1, or to 0 and 1.
+
+        coefficient * mean(min(|W|, |1 - |W||))                    linear
+        coefficient * mean((W (1 - |W|)) ** 2)                     squared
+
+    For NAU and NRU with `low=-1`, for NMU, SNMU and NMRU, and for the relevance gate of
+    the NPU, with `low=0`, where W stands in the place of the inner |W|.
+
+    Args:
+        coefficient: A number, or a schedule of `keras.optimizers.schedules`.
+        low: -1 or 0, the lowest of the values.
+        squared: Whether it is the squared form.
+
+    Raises:
+        ValueError: `low` is neither -1 nor 0.
+
+    Example:
+
+    >>> regularizers = keras_nalu.regularizers
+    >>> ramp = regularizers.LinearRamp(10, 20_000, 35_000)
+    >>> layer = NMU(1, kernel_regularizer=regularizers.Sparsity(ramp, low=0))
+
+    Reference: Madsen and Johansen, Neural Arithmetic Units, ICLR 2020,
+    arXiv:2001.05016.
+    """
+
+    def __init__(self, coefficient=1.0, low=-1, squared=False):
+        super().__init__(coefficient)
+        if low not in (-1, 0):
+            raise ValueError(f"Expected low=-1 or low=0. Received: low={low!r}.")
+        self.low = low
+        self.squared = squared
+
+    def penalty(self, w):
+        if self.squared:
+            u = magnitude(w) if self.low else w
+            return ops.mean(ops.square(u * (1 - u)))
+        return ops.mean(distance(w, range(self.low, 2)))
+
+    def get_config(self):
+        return {**super().get_config(), "low": self.low, "squared": self.squared}
+
+
+@keras.saving.register_keras_serializable(package="keras_nalu")
+class OutOfRange(Penalty):
+    """Draws the entries back between two bounds, in the place of a constraint.
+
+        coefficient * mean(max(|W - middle| - half the range, 0))
+
+    Args:
+        coefficient: A number, or a schedule of `keras.optimizers.schedules`.
+        low: The lowest value that costs nothing.
+        high: The highest.
+        squared: Whether each excess is squared.
+
+    Reference: Madsen and Johansen, Neural Arithmetic Units, ICLR 2020,
+    arXiv:2001.05016; published code.
+    """
+
+    def __init__(self, coefficient=1.0, low=-1.0, high=1.0, squared=False):
+        super().__init__(coefficient)
+        self.low = low
+        self.high = high
+        self.squared = squared
+
+    def penalty(self, w):
+        excess = ops.relu(w - self.high) + ops.relu(self.low - w)
+        return ops.mean(ops.square(excess) if self.squared else excess)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "low": self.low,
+            "high": self.high,
+            "squared": self.squared,
+        }
+
+
+@keras.saving.register_keras_serializable(package="keras_nalu")
+class INALUPenalty(Penalty):
+    """Draws the stored weights away from 0, where tanh and sigmoid are not saturated.
+
+        coefficient * mean(max(limit - |W|, 0))
+
+    Give it to the kernels and to the gate. The authors add it once the loss is small.
+
+    Args:
+        coefficient: A number, or a schedule of `keras.optimizers.schedules`.
+        limit: The magnitude from which on nothing is added.
+
+    Reference: Schlör et al., iNALU, 2020, arXiv:2003.07629; published code. The paper
+    divides by `limit`.
+    """
+
+    def __init__(self, coefficient=0.05, limit=20.0):
+        super().__init__(coefficient)
+        self.limit = limit
+
+    def penalty(self, w):
+        return ops.mean(ops.relu(self.limit - magnitude(w)))
+
+    def get_config(self):
+        return {**super().get_config(), "limit": self.limit}
+
+
+@keras.saving.register_keras_serializable(package="keras_nalu")
+class L1(Penalty):
+    """The sum of the magnitudes: Keras' own, with a coefficient that may grow.
+
+        coefficient * sum(|W|)
+
+    The NPU's, on all its weights.
+
+    Args:
+        coefficient: A number, or a schedule of `keras.optimizers.schedules`.
+
+    Example:
+
+    >>> regularizers = keras_nalu.regularizers
+    >>> l1 = regularizers.L1(regularizers.StepwiseGrowth(1e-9, 1e-7))
+    >>> layer = NPU(1, kernel_regularizer=l1, gate_regularizer=l1)
+
+    Reference: Heim et al., Neural Power Units, NeurIPS 2020, arXiv:2006.01681.
+    """
+
+    def penalty(self, w):
+        return ops.sum(magnitude(w))
+
+
+@keras.saving.register_keras_serializable(package="keras_nalu")
+class Discretization(Penalty):
+    """Draws the entries to -1 and 1.
+
+        coefficient * mean(|1 - |W||)
+
+    The modified RealNPU's, on its kernel.
+
+    Args:
+        coefficient: A number, or a schedule of `keras.optimizers.schedules`.
+
+    Example:
+
+    >>> regularizers = keras_nalu.regularizers
+    >>> both = regularizers.L1(1e-9) + regularizers.Discretization(
+    ...     regularizers.LinearRamp(1, 40_000, 50_000)
+    ... )
+    >>> layer = RealNPU(1, kernel_regularizer=both)
+
+    Reference: Mistry et al., 2021, arXiv:2110.05177.
+    """
+
+    def penalty(self, w):
+        return ops.mean(distance(w, (-1, 1)))
+
+
+@keras.saving.register_keras_serializable(package="keras_nalu")
+class NegativeSquare(Penalty):
+    """Rewards growth, without a limit.
+
+        -coefficient * mean(W ** 2)
+
+    Of MC-FC's, on the kernel and on the gate.
+
+    Args:
+        coefficient: A number, or a schedule of `keras.optimizers.schedules`.
+
+    Reference: Mistry et al., A Primer for Neural Arithmetic Logic Modules, JMLR 2022,
+    arXiv:2101.09530; published code.
+    """
+
+    def penalty(self, w):
+        return -ops.mean(ops.square(w))
+
+
+def is_scheduled(regularizer):
+    """Whether a coefficient in it follows a schedule."""
+    if isinstance(regularizer, Sum):
+        return any(map(is_scheduled, regularizer.terms))
+    return isinstance(getattr(regularizer, "coefficient", None), Schedule)
+
+
+class Scheduled(keras.regularizers.Regularizer):
+    """A penalty on one weight, with the count of the steps that it was trained.
+
+    The count is a weight of the layer, as it is part of the state of a compiled step.
+    Keras asks for the penalty once a step, and does not say whether that one trains:
+    the layer does, in `due`, each time that it is called.
+    """
+
+    def __init__(self, penalty, steps):
+        self.penalty = penalty
+        self.steps = steps
+        self.due = False
+
+    def __call__(self, w):
+        value = self.penalty.at(w, ops.convert_to_tensor(self.steps))
+        if self.due:
+            self.due = False
+            self.steps.assign(self.steps + 1)
+        return value
