@@ -1,15 +1,24 @@
 """Seeded arithmetic tasks."""
 
 import numbers
+import operator
 
 import numpy as np
 
-#: By name: what the labels are.
+#: By name: what the labels are, of arrays and of tensors.
 OPERATIONS = {
-    "add": np.add,
-    "subtract": np.subtract,
-    "multiply": np.multiply,
-    "divide": np.divide,
+    "add": operator.add,
+    "subtract": operator.sub,
+    "multiply": operator.mul,
+    "divide": operator.truediv,
+}
+COMPARISONS = {
+    "less": operator.lt,
+    "less_equal": operator.le,
+    "equal": operator.eq,
+    "not_equal": operator.ne,
+    "greater_equal": operator.ge,
+    "greater": operator.gt,
 }
 
 #: A range far from the notebook's 0..8: `generate_dataset(1000, **EXTRAPOLATION)`.
