@@ -8,19 +8,20 @@ import keras
 from keras import ops
 
 
-def training(read, members, divisor, steps, counts_close=False):
+def training(read, members, divisor, steps, counts_close=False, layer=None):
     """A function that trains on for `steps`. `read(i, uniform)` is batch `i`, of
-    (members or 1, rows, features); the loss the sum of squares by `divisor`."""
+    (members or 1, rows, features); the loss the sum of squares by `divisor`. The layer
+    is `(forward(i, uniform, x, *weights), weights)`, by default the notebook's NALU."""
 
-    def lose(weights, x, y):
-        y_pred = _nalu(x, *weights)
+    def lose(i, weights, x, y):
+        y_pred = forward(i, uniform, x, *weights)
         losses = ops.sum(ops.square(y_pred - y), axis=(1, 2)) / divisor
         return ops.sum(losses), (losses, y_pred)
 
     def step(i, state):
         t, weights, m, v, means, close, _ = state
         x, y = read(i, uniform)
-        gradients, (losses, y_pred) = gradient(lambda w: lose(w, x, y), weights)
+        gradients, (losses, y_pred) = gradient(lambda w: lose(i, w, x, y), weights)
         t, means = t + 1, means + losses * y.shape[1]
         m = [a + 0.1 * (g - a) for a, g in zip(m, gradients, strict=True)]
         v = [a + 0.001 * (g * g - a) for a, g in zip(v, gradients, strict=True)]
@@ -36,7 +37,10 @@ def training(read, members, divisor, steps, counts_close=False):
 
     on_backend = {"jax": _on_jax, "tensorflow": _on_tensorflow}
     gradient, loop, uniform = on_backend[keras.backend.backend()](step, steps)
-    weights = list(keras.random.truncated_normal((3, members, 2, 1), stddev=0.02))
+    forward, weights = layer or (
+        lambda i, uniform, *x_and_weights: _nalu(*x_and_weights),
+        list(keras.random.truncated_normal((3, members, 2, 1), stddev=0.02)),
+    )
     zeros, none = [ops.zeros_like(w) for w in weights], ops.zeros((members,))
     state = ops.zeros(()), weights, zeros, zeros, none, none, none
 

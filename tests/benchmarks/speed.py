@@ -1,11 +1,12 @@
 """How fast training is, and how much memory it takes, beside what it compares with.
 
-    KERAS_BACKEND=jax python tests/benchmarks/speed.py [--only ROW ...] [--full]
+    KERAS_BACKEND=jax python tests/benchmarks/speed.py [ROW ...] [--full]
 
 Medians of paired samples: what is compared takes turns, in one run on one machine.
 """
 
 import argparse
+import functools
 import os
 import subprocess
 import sys
@@ -16,11 +17,13 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import bare
+import by_hand
 import keras
 import notebook_tf1
 import numpy as np
 
 import keras_nalu
+import keras_nalu.layers
 
 STEPS = 1000
 ROUNDS = 7
@@ -218,26 +221,60 @@ def epochs(_):
         print(f"an epoch of {steps:6} steps  {taken:8.3f} ms", flush=True)
 
 
+def layers(_):
+    """One layer of three units on ten inputs, batches of 128."""
+    x = np.random.default_rng(0).uniform(1, 2, (STEPS * 128, 10)).astype("float32")
+    y = np.prod(x[:, :3], axis=-1, keepdims=True) * np.ones(3, "float32")
+    for name, cls in keras_nalu.layers.LAYERS.items():
+        model = keras_nalu.Sequential([keras.Input((10,)), cls(3)])
+        model.compile(keras.optimizers.Adam(1e-3), "mse")
+        weights = [keras.ops.copy(w) for w in model.trainable_weights]
+        forward = functools.partial(by_hand_for_one, name)
+        ours, hand = take_turns(
+            of_fit(model, x, y, epochs=1, batch_size=128, shuffle=False),
+            of_bare(1, bare.rows_of(x, y, 128), 128 * 3, layer=(forward, weights)),
+        )
+        compare(f"{name}, a step", ours, BARE, hand, faster=False)
+
+
+def by_hand_for_one(name, i, uniform, x, *weights):
+    noise = [uniform(i, x.shape[1:], 1.0, 5.0)] if name == "SNMU" else []
+    return by_hand.LAYERS[name](x[0], *weights, *noise)[None]
+
+
 def memory(_):
     script = Path(__file__).with_name("memory.py")
     for what in (*SIZES, "memmap"):
         subprocess.run([sys.executable, script, str(what)], check=True)
 
 
-ROWS = step, process, population, drawn, compilation, sizes, batches, epochs, memory
+ROWS = (
+    step,
+    process,
+    population,
+    drawn,
+    compilation,
+    sizes,
+    batches,
+    epochs,
+    memory,
+    layers,
+)
 
 
 def main():
     rows = {row.__name__: row for row in ROWS}
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     add = parser.add_argument
-    add("--only", nargs="+", choices=rows, default=rows, metavar="ROW")
+    add("rows", nargs="*", metavar="ROW", help=f"{', '.join(rows)}; all by default")
     add("--full", action="store_true", help="all 200 epochs of the TF-1 process")
     options = parser.parse_args()
+    if unknown := [name for name in options.rows if name not in rows]:
+        parser.error(f"unknown: {', '.join(unknown)}. Expected: {', '.join(rows)}")
     print(
         f"{keras.backend.backend()}, Keras {keras.__version__}, {os.cpu_count()} CPUs"
     )
-    for name in options.only:
+    for name in options.rows or rows:
         keras.utils.set_random_seed(0)
         taken = seconds(lambda: rows[name](options))  # noqa: B023
         print(f"{name} took {taken:.0f} s", file=sys.stderr, flush=True)
