@@ -85,19 +85,20 @@ def _parser():
             formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         )
         subparser.set_defaults(run=run)
-        add = subparser.add_argument
-        add("--operation", choices=OPERATIONS, default="multiply", help="what to learn")
-        add("--size", type=_positive, default=10000, help="rows of training data")
-        add("--epochs", type=_positive, default=200, help="passes over the data")
-        add("--batch-size", type=_positive, default=10, help="rows in a step")
-        add("--learning-rate", type=_rate, default=1e-3, help="of Adam")
-        add(
+        subparser.add_argument(
             "--backend",
             choices=BACKENDS,
             default=argparse.SUPPRESS,
             help="what Keras computes with (default: as Keras is configured)",
         )
-        return add
+        return subparser.add_argument
+
+    def of_the_notebook(add):
+        add("--operation", choices=OPERATIONS, default="multiply", help="what to learn")
+        add("--size", type=_positive, default=10000, help="rows of training data")
+        add("--epochs", type=_positive, default=200, help="passes over the data")
+        add("--batch-size", type=_positive, default=10, help="rows in a step")
+        add("--learning-rate", type=_rate, default=1e-3, help="of Adam")
 
     add = command(
         "train",
@@ -105,6 +106,7 @@ def _parser():
         "train a NALU as the notebook does, and say what it learned",
         ", how far it extrapolates beside an MLP, and how to look at it.",
     )
+    of_the_notebook(add)
     add("--seed", type=_seed, default=0, help="the same seed repeats the run")
     add(
         "--population",
@@ -122,7 +124,18 @@ def _parser():
         "train with many seeds, and count those that reach accuracy 1.0",
         ", with the 95% Wilson interval of the success rate.",
     )
+    of_the_notebook(add)
     add("--count", type=_positive, default=20, help="trains with the seeds 0, 1, ...")
+
+    add = command(
+        "modules",
+        _modules,
+        "train every module on what it claims, and count the seeds that learn it",
+        ": README's table, in Markdown.",
+    )
+    add("--only", nargs="+", metavar="MODULE", help="by name, such as NMU")
+    add("--seeds", type=_positive, default=20, help="trained as one population")
+    add("--steps", type=_positive, default=50_000, help="of training, in thousands")
     return parser
 
 
@@ -180,8 +193,8 @@ def _holding_interrupts():
         raise KeyboardInterrupt
 
 
-def _experiment(options, **changes):
-    """The experiment that the options ask for; Keras is imported here."""
+def _import_keras(options):
+    """With the backend that the options ask for."""
     if "backend" in options:
         os.environ["KERAS_BACKEND"] = options.backend
     backend = os.environ.get("KERAS_BACKEND", BACKENDS[0])
@@ -194,8 +207,6 @@ def _experiment(options, **changes):
         with _holding_interrupts(), _without_notices():
             import keras
 
-            from keras_nalu.experiments.notebook import Notebook
-
             # It imports TensorFlow, too, where Keras computes with another backend.
             keras.utils.set_random_seed(0)
     except ModuleNotFoundError as error:
@@ -203,6 +214,13 @@ def _experiment(options, **changes):
             f"{error.name} is not installed, and Keras is to compute with it. "
             f'Try `pip install ".[{error.name}]"`, or --backend {BACKENDS[0]}'
         ) from error
+
+
+def _experiment(options, **changes):
+    """The experiment that the options ask for."""
+    _import_keras(options)
+    from keras_nalu.experiments.notebook import Notebook
+
     given = {**vars(options), **changes}
     names = [field.name for field in dataclasses.fields(Notebook)]
     return Notebook(**{name: given[name] for name in names if name in given})
@@ -352,3 +370,30 @@ def _seeds(options):
         f"{solved} of {options.count} seeds reached accuracy 1.0 within "
         f"{options.epochs} epochs (95% Wilson interval {low:.2f} to {high:.2f})"
     )
+
+
+def _modules(options):
+    _import_keras(options)
+    from keras_nalu.experiments import modules
+
+    known = modules.LAYERS
+    names = options.only or list(known)
+    if unknown := [name for name in names if name not in known]:
+        expected = ", ".join(known)
+        raise Failure(f"no module {unknown[0]!r}. Expected one of {expected}", 2)
+    print(modules.head(options.seeds), flush=True)
+    for name in names:
+        counts = {}
+        for claim in modules.claims(name, seeds=options.seeds, steps=options.steps):
+            started = time.perf_counter()
+            try:
+                with _warnings_in_one_line():
+                    counts[claim.operation] = int(sum(claim.solved(claim.train())))
+            except ValueError as error:  # of a population, on PyTorch
+                raise Failure(f"{error} Or try --backend {BACKENDS[0]}") from error
+            print(
+                f"{name}, {claim.operation}: {counts[claim.operation]} of "
+                f"{claim.seeds}, {time.perf_counter() - started:.0f} s",
+                file=sys.stderr,
+            )
+        print(modules.row(name, counts), flush=True)

@@ -76,7 +76,7 @@ class Claim:
         population.fit(
             self.draw,
             steps_per_epoch=1000,
-            epochs=self.steps // 1000,
+            epochs=-(-self.steps // 1000),
             verbose=0,
             callbacks=list(callbacks),
         )
@@ -91,13 +91,27 @@ class Claim:
         return np.mean(np.square(error), axis=1) < 1e-5
 
 
-def claims(**changes):
-    """Every operation of every module."""
+def claims(module, **changes):
+    """Every operation of a module."""
     return [
-        Claim(name, operation, **changes)
-        for name, layer in LAYERS.items()
-        for operation in layer.operations
+        Claim(module, operation, **changes) for operation in LAYERS[module].operations
     ]
+
+
+def head(seeds):
+    """The head of README's table, to which every module adds a row."""
+    learned = f"operations, and how many of {seeds} seeds learned each"
+    return f"| layer | {learned} | inputs | paper |\n|---|---|---|---|"
+
+
+def row(module, counts):
+    """A row of the table; `counts` has the seeds that solved each operation."""
+    layer = LAYERS[module]
+    learned = ", ".join(f"{name} {count}" for name, count in counts.items())
+    kind, number = layer.reference.split(":")
+    site = {"arXiv": "https://arxiv.org/abs/", "doi": "https://doi.org/"}[kind]
+    paper = f"[{layer.reference}]({site}{number})"
+    return f"| `{module}` | {learned} | {layer.domain} | {paper} |"
 
 
 def _penalties(module, steps) -> dict[str, Any]:
