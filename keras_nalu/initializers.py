@@ -101,3 +101,17 @@ class UnitVector(_Uniform):
     def __call__(self, shape, dtype=None):
         w = keras.random.normal(shape, dtype=dtype, seed=self.seed)
         return w / keras.ops.norm(w)
+
+
+@keras.saving.register_keras_serializable(package="keras_nalu")
+class Orthogonal(keras.initializers.Orthogonal):
+    """Keras' own, drawn in float32: half precision cannot be orthogonalized.
+
+    Args:
+        gain: What the matrix is multiplied by.
+        seed: An integer or `keras.random.SeedGenerator`, as for any Keras initializer.
+    """
+
+    def __call__(self, shape, dtype=None):
+        w = super().__call__(shape, "float32")
+        return w if dtype is None else keras.ops.cast(w, dtype)

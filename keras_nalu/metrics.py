@@ -1,3 +1,5 @@
+from typing import Any
+
 import keras
 
 from keras_nalu import ops
@@ -60,8 +62,28 @@ class IsCloseAccuracy(keras.metrics.MeanMetricWrapper):
         }
 
 
+class _BatchLoss(keras.metrics.Metric):
+    """Base of what is told of the losses of single batches."""
+
+    def __init__(self, loss, name, dtype=None):
+        super().__init__(name=name, dtype=dtype)
+        self.loss = keras.losses.get(loss)
+        if not isinstance(self.loss, keras.losses.Loss):
+            raise ValueError(
+                "Expected a loss object, such as `keras_nalu.L2Loss()`. "
+                f"Received: loss={loss!r}"
+            )
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        self.count(keras.ops.mean(self.loss(y_true, y_pred, sample_weight)))
+
+    def get_config(self):
+        loss = keras.saving.serialize_keras_object(self.loss)
+        return {**super().get_config(), "loss": loss}
+
+
 @keras.saving.register_keras_serializable(package="keras_nalu")
-class LastBatchLoss(keras.metrics.Metric):
+class LastBatchLoss(_BatchLoss):
     """The loss of the last batch, from before its update.
 
     Keras' own logs hold the mean over the epoch so far, which lags behind while a
@@ -71,6 +93,9 @@ class LastBatchLoss(keras.metrics.Metric):
         loss: The loss object that the model is compiled with.
         name: Name of the metric in the logs.
         dtype: Dtype of the result.
+
+    Raises:
+        ValueError: `loss` is not a loss object.
 
     Example:
 
@@ -82,22 +107,163 @@ class LastBatchLoss(keras.metrics.Metric):
     """
 
     def __init__(self, loss, name="last_batch_loss", dtype=None):
-        super().__init__(name=name, dtype=dtype)
-        self.loss = keras.losses.get(loss)
-        if not isinstance(self.loss, keras.losses.Loss):
-            raise ValueError(
-                "Expected a loss object, such as `keras_nalu.L2Loss()`. "
-                f"Received: loss={loss!r}"
-            )
+        super().__init__(loss, name, dtype)
         self.value = self.add_variable((), initializer="zeros", name="value")
 
-    def update_state(self, y_true, y_pred, sample_weight=None):
-        self.value.assign(keras.ops.mean(self.loss(y_true, y_pred, sample_weight)))
+    def count(self, loss):
+        self.value.assign(loss)
 
     def result(self):
         # A copy: TensorFlow's tensor of a variable changes with the variable.
         return keras.ops.copy(self.value)
 
+
+@keras.saving.register_keras_serializable(package="keras_nalu")
+class BatchLossDeviation(_BatchLoss):
+    """The standard deviation of the batches' losses in the epoch.
+
+    Keras' logs hold their mean. `INALUReinitialize` asks for both. Penalties that
+    layers add are not counted, and a smaller last batch counts as much as the others.
+
+    Args:
+        loss: The loss object that the model is compiled with.
+        name: Name of the metric in the logs.
+        dtype: Dtype of the result.
+
+    Raises:
+        ValueError: `loss` is not a loss object.
+
+    Example:
+
+    >>> metric = BatchLossDeviation(L2Loss())
+    >>> metric.update_state(np.array([[1.0]]), np.array([[3.0]]))
+    >>> metric.update_state(np.array([[1.0]]), np.array([[1.0]]))
+    >>> print(float(metric.result()))
+    1.0
+    """
+
+    def __init__(self, loss, name="batch_loss_deviation", dtype=None):
+        super().__init__(loss, name, dtype)
+        self.batches = self.add_variable((), initializer="zeros", name="batches")
+        self.mean = self.add_variable((), initializer="zeros", name="mean")
+        self.squares = self.add_variable((), initializer="zeros", name="squares")
+
+    def count(self, loss):
+        # Welford's: a difference of large sums would lose the digits.
+        loss = keras.ops.cast(loss, self.dtype)
+        ahead = loss - self.mean
+        self.batches.assign_add(1)
+        self.mean.assign_add(ahead / self.batches)
+        self.squares.assign_add(ahead * (loss - self.mean))
+
+    def result(self):
+        return keras.ops.sqrt(self.squares / keras.ops.maximum(self.batches, 1))
+
+
+@keras.saving.register_keras_serializable(package="keras_nalu")
+class SparsityError(keras.metrics.Metric):
+    """How far the worst entry of the effective weights is from its target value.
+
+    The targets are those of each arithmetic layer, such as -1, 0 and 1: at 0 the model
+    is a formula. It does not depend on the data, and is that of the weights after the
+    last step.
+
+    A `keras_nalu.Sequential`, `Model` or `Population` that is compiled with it tells it
+    where to look, after loading, too. For any other Keras model give the model or
+    layer itself; a file does not hold it, so that a model that was loaded is to be
+    compiled anew.
+
+    On JAX a step of any other Keras model does not see the weights: within an epoch,
+    and from `train_on_batch`, it is NaN. At the end of an epoch it is right.
+
+    Args:
+        layer: An arithmetic layer or a model. `None` takes all the layers of the model
+            that is compiled with it, a name one of them.
+        name: Name of the metric in the logs.
+        dtype: Dtype of the result.
+
+    Raises:
+        ValueError: `layer` is none of these; when it is read, there is no model, or no
+            such layer in it.
+
+    Example:
+
+    >>> model = keras_nalu.Sequential([keras.Input((2,)), NAU(1)])
+    >>> model.compile("adam", "mse", metrics=[SparsityError()])
+    >>> model.layers[0].set_weights([np.array([[0.75], [-1]])])
+    >>> X = np.ones((4, 2))
+    >>> logs = model.evaluate(X, X[:, :1], verbose=0, return_dict=True)
+    >>> print(logs["sparsity_error"])
+    0.25
+    """
+
+    def __init__(self, layer: Any = None, name="sparsity_error", dtype=None):
+        super().__init__(name=name, dtype=dtype)
+        if not isinstance(layer, keras.layers.Layer | str | None):
+            raise ValueError(
+                "Expected a layer, a model, the name of a layer, or None. "
+                f"Received: layer={layer!r}"
+            )
+        # In a function: Keras looks through attributes for what to save.
+        self._look = lambda: None
+        if isinstance(layer, keras.layers.Layer):
+            self.watch(layer)
+            layer = layer.name if hasattr(layer, "sparsity_error") else None
+        self.layer = layer
+
+    def watch(self, model):
+        """Looks at this model or layer from now on."""
+        self._look = lambda: model
+
+    def watched(self):
+        """The model or layer that it looks at."""
+        return self._look()
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        pass
+
+    def result(self):
+        return float("nan") if _is_in_a_step_on_jax() else self.measure()
+
+    def measure(self):
+        """The error of the weights as they are now."""
+        errors = [layer.sparsity_error() for layer in self._layers()]
+        errors = [keras.ops.cast(error, self.dtype) for error in errors]
+        return keras.ops.stop_gradient(keras.ops.max(keras.ops.stack(errors)))
+
+    def _layers(self):
+        # The layers import this file, so that who loads one can load a metric.
+        from keras_nalu.layers.base import ArithmeticLayer, walk_layers
+
+        model = self.watched()
+        if model is None:
+            raise ValueError(
+                f"The metric {self.name!r} knows no model. Give it one: "
+                "`SparsityError(model)`, and compile anew."
+            )
+        found = [
+            layer for layer in walk_layers(model) if isinstance(layer, ArithmeticLayer)
+        ]
+        asked = [layer for layer in found if self.layer in (None, layer.name)]
+        if not asked:
+            raise ValueError(
+                f"The metric {self.name!r} found no arithmetic layer "
+                f"{'' if self.layer is None else repr(self.layer) + ' '}in "
+                f"{model.name!r}. It has: "
+                f"{', '.join(layer.name for layer in found) or 'none'}."
+            )
+        return asked
+
     def get_config(self):
-        loss = keras.saving.serialize_keras_object(self.loss)
-        return {**super().get_config(), "loss": loss}
+        return {**super().get_config(), "layer": self.layer}
+
+
+def _is_in_a_step_on_jax():
+    """Whether the weights are out of reach; Keras has no public word for it."""
+    if keras.backend.backend() == "jax":
+        try:
+            keras.Variable(0.0)
+        except ValueError:
+            # No variable may be made where their values are passed in and out.
+            return True
+    return False

@@ -70,6 +70,13 @@ def softmax(w, axis):
     return ops.exp(w - ops.logsumexp(w, axis=axis, keepdims=True))
 
 
+def clip(w, low, high):
+    """`w` between two bounds, of slope 1 at them, where it is 1/2 on JAX."""
+    w = ops.convert_to_tensor(w)
+    inside = ops.logical_and(w >= low, w <= high)
+    return ops.where(inside, w, ops.stop_gradient(ops.clip(w, low, high)))
+
+
 def straight_through_clip(w, low, high):
     """`w`, clipped; the gradient is that of `w`, also where it is out of range."""
     return ops.stop_gradient(ops.clip(w, low, high)) + (w - ops.stop_gradient(w))
@@ -77,7 +84,7 @@ def straight_through_clip(w, low, high):
 
 def distance(w, targets):
     """How far every entry is from the nearest of the targets."""
-    distances = [ops.abs(w - target) for target in targets]
+    distances = [magnitude(w - target) for target in targets]
     return functools.reduce(ops.minimum, distances)
 
 

@@ -5,9 +5,16 @@ import keras
 import numpy as np
 import pytest
 
-from keras_nalu.layers import NAC
+import keras_nalu
+from keras_nalu.layers import NAC, NAU, NMU
 from keras_nalu.losses import L2Loss
-from keras_nalu.metrics import IsCloseAccuracy, LastBatchLoss, is_close
+from keras_nalu.metrics import (
+    BatchLossDeviation,
+    IsCloseAccuracy,
+    LastBatchLoss,
+    SparsityError,
+    is_close,
+)
 
 BACKEND = keras.backend.backend()
 GRID = np.float32(
@@ -119,6 +126,7 @@ def test_other_shapes_raise(true, pred):
         LastBatchLoss(L2Loss()),
         LastBatchLoss(L2Loss("mean", name="inner"), name="mine", dtype="float16"),
         LastBatchLoss(keras.losses.MeanAbsoluteError("sum")),
+        BatchLossDeviation(L2Loss(), name="mine", dtype="float16"),
     ],
     ids=lambda metric: f"{type(metric).__name__}-{metric.name}",
 )
@@ -133,9 +141,10 @@ def test_config_round_trips(metric):
 
 
 @pytest.mark.parametrize("loss", ["mse", None, len])
-def test_last_batch_loss_wants_an_object(loss):
+@pytest.mark.parametrize("metric", [LastBatchLoss, BatchLossDeviation])
+def test_losses_that_are_not_objects(metric, loss):
     with pytest.raises(ValueError, match=r"Expected a loss object.*Received: loss="):
-        LastBatchLoss(loss)
+        metric(loss)
 
 
 # Mode, jit_compile, steps_per_execution; PyTorch takes one step at a time.
@@ -147,7 +156,7 @@ MODES = [("plain", False, 1), ("jit", True, 1), ("steps", False, 4), ("both", Tr
     [mode[1:] for mode in MODES[: 1 if BACKEND == "torch" else None]],
     ids=[mode[0] for mode in MODES[: 1 if BACKEND == "torch" else None]],
 )
-def test_last_batch_loss_in_fit(jit, steps):
+def test_losses_of_batches_in_fit(jit, steps):
     X = np.random.default_rng(0).uniform(1, 2, (10, 2)).astype("float32")
     Y, w = X[:, :1] - X[:, 1:], np.arange(10.0)
     layer, loss = NAC(1), L2Loss()
@@ -170,7 +179,7 @@ def test_last_batch_loss_in_fit(jit, steps):
     model.compile(
         keras.optimizers.SGD(0.1),
         loss,
-        metrics=[LastBatchLoss(loss)],
+        metrics=[LastBatchLoss(loss), BatchLossDeviation(loss)],
         weighted_metrics=[LastBatchLoss(loss, name="weighted")],
         jit_compile=jit,
         steps_per_execution=steps,
@@ -180,6 +189,8 @@ def test_last_batch_loss_in_fit(jit, steps):
     ).history
     ours = [logs["last_batch_loss"], logs["weighted"]]
     np.testing.assert_allclose(np.transpose(ours), losses[3::4], rtol=1e-5)
+    deviations = [np.std([loss for loss, _ in losses[i : i + 4]]) for i in (0, 4)]
+    np.testing.assert_allclose(logs["batch_loss_deviation"], deviations, rtol=1e-4)
 
 
 def test_last_batch_loss_does_not_count_penalties_and_forgets():
@@ -194,3 +205,160 @@ def test_last_batch_loss_does_not_count_penalties_and_forgets():
     assert logs["loss"] > logs["last_batch_loss"]
     metric.reset_state()
     assert float(metric.result()) == 0
+
+
+def test_deviation_of_large_losses_that_are_close():
+    metric = BatchLossDeviation(keras.losses.MeanSquaredError())
+    losses = np.float32(1e6) + np.arange(100.0)
+    for loss in losses:
+        metric.update_state(np.zeros((1, 1)), np.full((1, 1), np.sqrt(loss)))
+    assert float(metric.result()) == pytest.approx(np.std(losses), rel=0.01)
+    metric.reset_state()
+    assert float(metric.result()) == 0
+
+
+# Sums, so that the weights move.
+X = np.random.default_rng(0).uniform(1, 2, (32, 3)).astype("float32")
+DATA = X, X[:, :2].sum(1, keepdims=True)
+CLASSES = [keras.Sequential, keras_nalu.Sequential]
+
+
+class Watch(keras.callbacks.Callback):
+    """What the metric should say, from the weights themselves."""
+
+    def __init__(self, *layers):
+        super().__init__()
+        self.layers, self.errors, self.chunks = layers, [], []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.chunks.append(logs["sparsity_error"])
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.errors.append(worst(self.layers))
+
+
+def worst(layers):
+    return max(
+        float(np.min([np.abs(w - t) for t in layer.targets["kernel"]], 0).max())
+        for layer in layers
+        for w in [keras.ops.convert_to_numpy(layer.kernel)]
+    )
+
+
+def pair(cls, built=True):
+    return cls([keras.Input((3,))] * built + [NAC(2), NMU(1)])
+
+
+def compiled(model, *metrics, **options):
+    model.compile(keras.optimizers.Adam(0.1), "mse", metrics=[*metrics], **options)
+    return model
+
+
+@pytest.mark.parametrize("built", [True, False], ids=["built", "unbuilt"])
+@pytest.mark.parametrize("cls", CLASSES, ids=["keras", "keras_nalu"])
+# Said once a class, where there is no loop.
+@pytest.mark.filterwarnings("ignore:Training step by step")
+def test_sparsity_error_in_fit(cls, built):
+    model = pair(cls, built)
+    compiled(model, SparsityError(model if cls is keras.Sequential else None))
+    watch = Watch(*model.layers)
+    logs = model.fit(
+        *DATA, 8, epochs=3, verbose=0, callbacks=[watch], validation_data=DATA
+    ).history
+    np.testing.assert_allclose(logs["sparsity_error"], watch.errors, rtol=1e-6)
+    assert logs["val_sparsity_error"] == logs["sparsity_error"]
+    assert len({*watch.errors}) == 3
+    told = model.evaluate(*DATA, verbose=0, return_dict=True)
+    assert told["sparsity_error"] == pytest.approx(watch.errors[-1], rel=1e-6)
+    if cls is keras_nalu.Sequential and BACKEND != "torch":
+        np.testing.assert_allclose(watch.chunks, watch.errors, rtol=1e-6)
+    if cls is keras.Sequential and BACKEND == "jax":
+        assert np.isnan(watch.chunks).all()
+
+
+@pytest.mark.parametrize("options", [{"jit_compile": False}, {"run_eagerly": True}])
+def test_sparsity_error_uncompiled(options):
+    model = pair(keras.Sequential)
+    compiled(model, SparsityError(model), **options)
+    logs = model.fit(*DATA, 8, verbose=0).history
+    assert logs["sparsity_error"] == pytest.approx([worst(model.layers)], rel=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:Training step by step")
+def test_sparsity_error_of_one_layer(tmp_path):
+    model = pair(keras_nalu.Sequential)
+    first, second = model.layers
+    by_name = SparsityError(first.name, name="first")
+    compiled(model, by_name, SparsityError(second, name="second"))
+    logs = model.fit(*DATA, 8, verbose=0).history
+    errors = {"first": worst([first]), "second": worst([second])}
+    assert {name: logs[name][0] for name in errors} == pytest.approx(errors)
+    assert errors["first"] != errors["second"]
+    model.save(tmp_path / "model.keras")
+    loaded = keras_nalu.load_model(tmp_path / "model.keras")
+    told = loaded.evaluate(*DATA, verbose=0, return_dict=True)
+    assert {name: told[name] for name in errors} == pytest.approx(errors)
+
+
+@pytest.mark.filterwarnings("ignore:Training step by step")
+def test_sparsity_error_of_an_output():
+    x = keras.Input((3,))
+    outputs = {"a": NAC(1, name="a")(x), "b": NMU(1, name="b")(x)}
+    model = keras_nalu.Model(x, outputs)
+    y = {"a": DATA[1], "b": DATA[1]}
+    model.compile("adam", loss="mse", metrics={"b": [SparsityError()]})
+    logs = model.fit(DATA[0], y, 8, verbose=0).history
+    error = worst([model.get_layer("a"), model.get_layer("b")])
+    assert logs["b_sparsity_error"] == pytest.approx([error], rel=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:Training step by step")
+def test_sparsity_error_goes_where_a_model_goes(tmp_path):
+    model = compiled(pair(keras_nalu.Sequential), SparsityError())
+    model.fit(*DATA, 8, verbose=0)
+    model.save(tmp_path / "model.keras")
+    for copy in (
+        keras_nalu.load_model(tmp_path / "model.keras"),
+        compiled(type(model).from_config(model.get_config()), SparsityError()),
+    ):
+        copy.layers[1].set_weights([np.full((2, 1), 0.5)])
+        copy.layers[0].set_weights([np.full((3, 2), 20.0)] * 2)
+        told = copy.evaluate(*DATA, verbose=0, return_dict=True)
+        assert told["sparsity_error"] == 0.5
+
+
+def test_sparsity_error_of_a_file_of_keras_says_what_to_do(tmp_path):
+    model = pair(keras.Sequential)
+    compiled(model, SparsityError(model)).fit(*DATA, verbose=0)
+    model.save(tmp_path / "model.keras")
+    loaded = keras_nalu.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(
+        loaded.predict(X, verbose=0), model.predict(X, verbose=0)
+    )
+    metric = keras.metrics.deserialize(keras.metrics.serialize(SparsityError(model)))
+    with pytest.raises(ValueError, match=r"knows no model.*SparsityError\(model\)"):
+        metric.result()
+    compiled(loaded, SparsityError(loaded))
+    told = loaded.evaluate(*DATA, verbose=0, return_dict=True)
+    assert told["sparsity_error"] == pytest.approx(worst(model.layers))
+
+
+@pytest.mark.parametrize(
+    ("model", "layer", "text"),
+    [
+        (keras.layers.Dense(1), None, "found no arithmetic layer in .* It has: none."),
+        (NAU(1, name="sum"), "product", "layer 'product' in 'sum'. It has: sum."),
+    ],
+)
+def test_sparsity_error_without_such_a_layer(model, layer, text):
+    model.build((None, 2))
+    metric = SparsityError(layer)
+    metric.watch(model)
+    with pytest.raises(ValueError, match=text):
+        metric.result()
+
+
+@pytest.mark.parametrize("layer", [3, NAU, [NAU(1)]])
+def test_sparsity_error_wants_a_layer(layer):
+    with pytest.raises(ValueError, match=r"Expected a layer, a model.*Received: layer"):
+        SparsityError(layer)

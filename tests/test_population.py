@@ -5,6 +5,7 @@ import functools
 import os
 import subprocess
 import sys
+import types
 
 import keras
 import numpy as np
@@ -1306,3 +1307,69 @@ def test_compiling_anew():
     population.compile("adam", "mae", metrics=["mse", "msle"])
     assert [*evaluate(population)] == ["loss", "mse", "msle"]
     assert [*fit(population).members] == ["loss", "mse", "msle"]
+
+
+def test_sparsity_error_of_every_member(tmp_path):
+    template = stacked(lambda: NAC(2), lambda: keras_nalu.NMU(1))(keras.Sequential)
+    population = Population(template, SIZE, seed=1)
+    population.compile(
+        optimizers.SGD(0.02),
+        "mse",
+        metrics=["mae", keras_nalu.SparsityError()],
+        weighted_metrics=[keras_nalu.SparsityError(template.layers[0], name="first")],
+    )
+    history = population.fit(
+        X, Y, BATCH, epochs=2, verbose=0, validation_data=(X, Y)
+    ).members
+
+    def errors(kernel):
+        return float(np.min([np.abs(kernel - t) for t in (-1, 0, 1)], axis=0).max())
+
+    for i in range(SIZE):
+        member = population.member(i)
+        first, second = (
+            errors(keras.ops.convert_to_numpy(layer.kernel)) for layer in member.layers
+        )
+        told = {"sparsity_error": max(first, second), "first": first}
+        mine = {name: history[name][-1, i] for name in told}
+        assert mine == pytest.approx(told)
+        assert mine == {name: history[f"val_{name}"][-1, i] for name in told}
+        alone = member.evaluate(X, Y, verbose=0, return_dict=True)
+        assert {name: alone[name] for name in told} == pytest.approx(told)
+    assert np.all(history["first"][0] != history["first"][1])
+    population.save(tmp_path / "population.keras")
+    loaded = keras_nalu.load_model(tmp_path / "population.keras")
+    logs = loaded.evaluate(X, Y, verbose=0, return_dict=True)
+    for name in ("sparsity_error", "first"):
+        np.testing.assert_allclose(logs[name], history[name][-1], rtol=1e-6)
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="a strategy of TensorFlow")
+def test_several_replicas_are_refused(lines, monkeypatch):
+    monkeypatch.setattr(
+        type(lines),
+        "distribute_strategy",
+        types.SimpleNamespace(num_replicas_in_sync=2),
+    )
+    with pytest.raises(ValueError, match=r"trains on one device.*several replicas"):
+        lines.evaluate(X, Y, verbose=0)
+
+
+def test_a_model_may_have_members_of_its_own():
+    class Ensemble(keras_nalu.Model):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.members = [layers.Dense(1), layers.Dense(1)]
+
+        def call(self, x):
+            return sum(member(x) for member in self.members) / 2
+
+    def draw(stream):
+        x = stream.uniform((BATCH, 3), 1, 2)
+        return x, keras.ops.sum(x, 1, keepdims=True)
+
+    model = Ensemble()
+    model(X)
+    model.compile("sgd", "mse")
+    logs = model.fit(draw, steps_per_epoch=20, epochs=2, verbose=0).history
+    assert logs["loss"][1] < logs["loss"][0]

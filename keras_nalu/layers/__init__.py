@@ -4,6 +4,7 @@
 # can load the file with Keras' own loader.
 import keras_nalu.losses
 import keras_nalu.metrics  # noqa: F401
+from keras_nalu.layers.cell import ArithmeticCell as ArithmeticCell
 from keras_nalu.layers.gnalu import GNALU as GNALU
 from keras_nalu.layers.inalu import INALU as INALU
 from keras_nalu.layers.mcfc import MCFC as MCFC

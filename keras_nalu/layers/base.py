@@ -89,6 +89,19 @@ def _signature(cls):
     return inspect.Signature(sorted(named, key=lambda p: p.kind))
 
 
+class _OfClass:
+    """An attribute of a class that its instances lack: `inspect.signature` of a layer
+    is that of calling it."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def __get__(self, layer, cls):
+        if layer is not None:
+            raise AttributeError("A layer has no `__signature__`; its class has.")
+        return self.value
+
+
 class ArithmeticLayer(keras.layers.Layer):
     """Base of the arithmetic layers: constructor, weights, shapes and config.
 
@@ -125,7 +138,7 @@ class ArithmeticLayer(keras.layers.Layer):
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
         # What `help` and editors show: a constructor names its own arguments alone.
-        cls.__signature__ = _signature(cls)
+        cls.__signature__ = _OfClass(_signature(cls))
 
     def __init__(
         self,

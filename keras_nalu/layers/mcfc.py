@@ -1,7 +1,7 @@
 import keras
 
 from keras_nalu import ops
-from keras_nalu.initializers import UnitVector
+from keras_nalu.initializers import Orthogonal, UnitVector
 from keras_nalu.layers.base import GatedLayer, effective
 
 
@@ -59,7 +59,7 @@ class MCFC(GatedLayer):
     def build(self, input_shape):
         super().build(input_shape)
         square = self._in == self.units
-        self.r = self.add_kernel("r", None, "identity" if square else "orthogonal")
+        self.r = self.add_kernel("r", None, "identity" if square else Orthogonal)
         self.gate_w = self.add_gate("gate_w", (self.units,), UnitVector)
         self.gate_b = self.add_gate("gate_b", (self.units,), "zeros")
 
@@ -129,7 +129,7 @@ class MulMCFC(GatedLayer):
     def build(self, input_shape):
         super().build(input_shape)
         square = self._in == self.units
-        self.r = self.add_kernel("r", None, "identity" if square else "orthogonal")
+        self.r = self.add_kernel("r", None, "identity" if square else Orthogonal)
         self.gate_w = self.add_gate("gate_w", (self.units,), UnitVector)
         self.gate_b = self.add_gate("gate_b", (self.units,), "zeros")
         self.bias = self._add("bias", (self.units,), "zeros")

@@ -60,7 +60,7 @@ class NAU(ArithmeticLayer):
     @effective
     def kernel(self):
         """The effective weights `V`, of shape (in, units), in [-1, 1]."""
-        return keras.ops.clip(self.W, -1, 1)
+        return ops.clip(self.W, -1, 1)
 
     def call(self, inputs, training=False):
         x = self.start(inputs, training)

@@ -10,12 +10,14 @@ import functools
 import inspect
 import math
 import numbers
+import types
 import warnings
 from typing import TYPE_CHECKING
 
 import keras
 
 from keras_nalu.layers.base import walk_layers
+from keras_nalu.metrics import SparsityError
 from keras_nalu.training import feeds
 
 #: What bounds a chunk by default: about a second of arithmetic, so that the progress
@@ -44,8 +46,8 @@ else:
 class Fused(Base):
     """The mixin that puts the steps of training and evaluation into one loop."""
 
-    #: Those of a population.
-    members = None
+    #: How many members a population has.
+    _population_size = None
     #: What the metrics come to, where the last chunk of steps has told.
     _results = None
 
@@ -63,6 +65,8 @@ class Fused(Base):
             **call | {"steps_per_execution": 1 if steps == "auto" else int(steps)}
         )
         self._asked = {"steps_per_execution": steps, "jit_compile": jit}
+        # Where Keras does not look for metrics: it has them.
+        self._own = types.SimpleNamespace(weight_metrics=watch(self, call))
         self._loops = {}
         self._feeds = {}
 
@@ -152,15 +156,18 @@ class Fused(Base):
             return False
         if backend not in ("tensorflow", "jax"):
             reason = f"there is no loop on the device for the {backend} backend"
-        elif keras.distribution.distribution() is not None or (
-            backend == "tensorflow"
-            and self.distribute_strategy.num_replicas_in_sync > 1
-        ):
+        elif self._on_several_devices():
             reason = "the model is on several devices"
         else:
             return True
         warnings.warn(f"Training step by step, as Keras does: {reason}.", stacklevel=3)
         return False
+
+    def _on_several_devices(self):
+        return keras.distribution.distribution() is not None or (
+            keras.backend.backend() == "tensorflow"
+            and self.distribute_strategy.num_replicas_in_sync > 1
+        )
 
     def _feed(self, call, steps, shuffle=False):
         """Where the batches come from. What comes in arrays or from a function, `call`
@@ -178,7 +185,7 @@ class Fused(Base):
             or shuffle == "batch"
         )
         if feeds.is_function(x):
-            feed = feeds.Draws(x, call.get(steps), self.members)
+            feed = feeds.Draws(x, call.get(steps), self._population_size)
         elif left_to_keras or not feeds.are_arrays(data):
             return feeds.Batches(call.get(steps))
         elif not feeds.count_rows(data):
@@ -195,7 +202,7 @@ class Fused(Base):
         if not within_fit and self._asked["steps_per_execution"] == "auto":
             self.steps_per_execution = self._chunk_steps(feed)
         drawn = isinstance(feed, feeds.Draws)
-        if self.steps_per_execution > 1 or drawn or self.members:
+        if self.steps_per_execution > 1 or drawn or self._population_size:
             self._feeds[kind] = feed
         self._unsaved = None
         try:
@@ -243,13 +250,24 @@ class Fused(Base):
                 loop = self._loops[kind, reader]
                 logs, *state = loop(*state, data, first, last)
                 self._unsaved = state
-            logs = self._read_logs(kind, logs)
+            values = [*state[0][0], *state[0][1]] if state else None
+            logs = self._read_logs(kind, self._read_weights(logs, values))
             self._unsaved = None
             if self._logs_are_results(step):
                 self._results = logs
             return (logs, *state) if state else logs
 
         return function
+
+    def _read_weights(self, logs, values):
+        """The logs, with the metrics of the weights, which JAX's step does not see."""
+        if values and self._own.weight_metrics:
+            variables = [*self.trainable_variables, *self.non_trainable_variables]
+            mapping = list(zip(variables, values, strict=True))
+            with keras.StatelessScope(state_mapping=mapping):
+                for metric in self._own.weight_metrics:
+                    logs |= dict.fromkeys(told(metric, self, logs), metric.measure())
+        return logs
 
     def _read_logs(self, kind, logs):
         return logs
@@ -282,6 +300,24 @@ class Fused(Base):
                 for variable, value in zip(of_kind, values, strict=True):
                     variable.assign(value)
             self._unsaved = None
+
+
+def watch(model, call):
+    """The metrics of the weights that a call of `compile` is given: they look at the
+    model, where they were given none."""
+    given = keras.tree.flatten([call.get("metrics"), call.get("weighted_metrics")])
+    metrics = [metric for metric in given if isinstance(metric, SparsityError)]
+    for metric in metrics:
+        if metric.watched() is None:
+            metric.watch(model)
+    return metrics
+
+
+def told(metric, model, logs):
+    """The names of a metric in the logs: an output's name may stand before its own."""
+    outputs = getattr(model, "output_names", None) or []
+    names = {metric.name, *(f"{output}_{metric.name}" for output in outputs)}
+    return names & {*logs}
 
 
 def arguments(method, model, args, kwargs):
@@ -344,7 +380,7 @@ class Sequential(Fused, keras.Sequential):
     >>> model.compile(keras.optimizers.Adam(0.1), "mse")
     >>> X, Y = generate_dataset(seed=0)
     >>> history = model.fit(X, Y, batch_size=10, epochs=20, verbose=0)
-    >>> print(*read_formula(model, X))
+    >>> print(formula(model, X))
     y = x0 * x1
     """
 

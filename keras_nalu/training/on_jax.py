@@ -54,3 +54,9 @@ def uniform(seed, shape, low, high):
 
     seed = jax.numpy.asarray(seed, "uint32")
     return jax.random.uniform(seed, shape, minval=low, maxval=high)
+
+
+def compiled(function):
+    import jax
+
+    return jax.jit(function)

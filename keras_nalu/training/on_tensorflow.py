@@ -90,3 +90,9 @@ def gradient(function, weights):
         tape.watch(weights)
         loss, more = function(weights)
     return tape.gradient(loss, weights), more
+
+
+def compiled(function):
+    import tensorflow as tf
+
+    return tf.function(function, jit_compile=True, autograph=False)

@@ -14,7 +14,7 @@ from keras import ops
 
 from keras_nalu.layers.base import walk_layers
 from keras_nalu.training import feeds
-from keras_nalu.training.fused import Fused, arguments
+from keras_nalu.training.fused import Fused, arguments, told, watch
 
 #: Optimizers that treat every weight by itself: each member of stacked weights is
 #: updated as it would be alone.
@@ -40,7 +40,8 @@ class Population(Fused, keras.Model):
     - Logs, and so History and TensorBoard, hold quantiles over the members: `loss` is
       the median, beside it `loss_min`, `loss_q1`, `loss_q3` and `loss_max`; `diverged`
       counts the members whose loss is not finite any more, which the quantiles leave
-      out. `fit(...).members` has every member's, as arrays of (epochs, members).
+      out. `fit(...).members` has every member's, as arrays of (epochs, members), and
+      in a callback's `on_epoch_end` `population.member_logs` those of the epoch.
     - `evaluate` and `predict` return arrays with the members first.
 
     Args:
@@ -67,7 +68,7 @@ class Population(Fused, keras.Model):
     >>> history = population.fit(X, Y, batch_size=10, epochs=20, verbose=0)
     >>> history.members["loss"].shape
     (20, 10)
-    >>> print(*read_formula(population.best(X, Y), X))
+    >>> print(formula(population.best(X, Y), X))
     y = x0 * x1
     """
 
@@ -88,11 +89,13 @@ class Population(Fused, keras.Model):
                 f"{keras.backend.backend()!r}. Set KERAS_BACKEND=tensorflow."
             )
         super().__init__(dtype=model.dtype_policy, **kwargs)
-        self.size = self.members = int(size)
+        self.size = int(size)
         # From the generator that `keras.utils.set_random_seed` seeds.
         self.seed = np.random.randint(2**31) if seed is None else seed  # noqa: NPY002
         # Where Keras does not look for weights: the template's are not trained.
-        self._hidden = types.SimpleNamespace(model=model, logs={}, own=None)
+        self._hidden = types.SimpleNamespace(
+            model=model, logs={}, member_logs={}, own=None
+        )
         values = iter(_draw_members(model, self.size, self.seed))
         trainable = len(model.trainable_variables)
         for index, variable in enumerate(_variables(model)):
@@ -112,6 +115,33 @@ class Population(Fused, keras.Model):
     def template(self):
         """The model that was given."""
         return self._hidden.model
+
+    @property
+    def _population_size(self):
+        return self.size
+
+    @property
+    def member_logs(self):
+        """What the last epoch of `fit` came to, as arrays of every member's, by name.
+
+        For callbacks, in `on_epoch_end`; the validation's too, if it took place.
+        """
+        return dict(self._hidden.member_logs)
+
+    def stacked(self, variable):
+        """The variable that holds what this one of the template is in every member.
+
+        The members are its first axis. A callback may read it, and assign to it, at the
+        begin and the end of an epoch.
+        """
+        for each, stacked in zip(_variables(self.template), self.weights, strict=True):
+            if each is variable:
+                return stacked
+        raise ValueError(
+            "Expected a variable of the template. Received: "
+            f"{getattr(variable, 'path', variable)!r}. It has: "
+            f"{', '.join(each.path for each in _variables(self.template))}."
+        )
 
     def get_config(self):
         model = keras.saving.serialize_keras_object(self.template)
@@ -152,6 +182,7 @@ class Population(Fused, keras.Model):
         }
         self._hidden.given = given
         self._hidden.scorer = _scorer(self.template)
+        metrics = watch(self.template, given)
         self._hidden.scorer.compile("sgd", **given)
         if self._scores is not None:
             del self._scores
@@ -159,6 +190,8 @@ class Population(Fused, keras.Model):
         # Without the loss, which is the scorer's: Keras would try it on all members.
         super().compile(optimizer, **kwargs)
         self.loss = loss
+        self._own.weight_metrics = metrics
+        self._hidden.measure = feeds.backend_module().compiled(self._measure_weights)
 
     def get_compile_config(self):
         config = super().get_compile_config()
@@ -167,10 +200,11 @@ class Population(Fused, keras.Model):
         return config | {name: scorer[name] for name in names if name in scorer}
 
     def _fuses(self):
-        if keras.distribution.distribution() is not None:
+        if self._on_several_devices():
             raise ValueError(
-                "A population trains on one device. Received: a keras.distribution. "
-                "Try `keras.distribution.set_distribution(None)`."
+                "A population trains on one device. Received: a keras.distribution, or "
+                "a TensorFlow strategy of several replicas. Try "
+                "`keras.distribution.set_distribution(None)`, or no `strategy.scope`."
             )
         return self.compiled
 
@@ -183,10 +217,14 @@ class Population(Fused, keras.Model):
             self._admit(held_out)
             call["validation_data"] = tuple(held_out.values())
         self._open_scores(call)
+        self._hidden.member_logs = {}
         seen = []
-        keep = keras.callbacks.LambdaCallback(
-            on_epoch_end=lambda epoch, logs: seen.append(self._per_member(logs))
-        )
+
+        def remember(epoch, logs):
+            self._hidden.member_logs = self._per_member(logs)
+            seen.append(self.member_logs)
+
+        keep = keras.callbacks.LambdaCallback(on_epoch_end=remember)
         call["callbacks"] = [keep, *keras.tree.flatten(call.get("callbacks") or [])]
         history = super().fit(**call)
         names = dict.fromkeys(name for logs in seen for name in logs)
@@ -234,7 +272,9 @@ class Population(Fused, keras.Model):
             if hasattr(layer, "finalize_state"):
                 layer.finalize_state()
         if self.compiled:
-            model.compile(_fresh(self.optimizer), **_fresh(self._hidden.given))
+            given = _fresh(self._hidden.given)
+            watch(model, given)
+            model.compile(_fresh(self.optimizer), **given)
             # A model that is loaded builds it, and looks for what it holds.
             model.optimizer.build(model.trainable_variables)
         return model
@@ -462,6 +502,24 @@ class Population(Fused, keras.Model):
 
     def _logs_are_results(self, step):
         return True
+
+    def _read_weights(self, logs, values):
+        if self._own.weight_metrics:
+            values = values or _tensors(_variables(self))
+            measured = self._hidden.measure(values)
+            for metric, errors in zip(self._own.weight_metrics, measured, strict=True):
+                logs |= dict.fromkeys(told(metric, self.template, logs), errors)
+        return logs
+
+    def _measure_weights(self, values):
+        """Of every member, what each metric of the weights comes to."""
+
+        def member(values):
+            mapping = list(zip(_variables(self.template), values, strict=True))
+            with keras.StatelessScope(state_mapping=mapping):
+                return [metric.measure() for metric in self._own.weight_metrics]
+
+        return ops.vectorized_map(member, values)
 
     def _read_logs(self, kind, logs):
         """Quantiles, of the members that did not diverge; Keras logs single numbers."""

@@ -1,0 +1,104 @@
+import numbers
+
+import keras
+
+from keras_nalu.layers.base import ArithmeticLayer
+
+#: 0 is nothing to a sum, 1 to a product.
+_SUMS = {"add", "subtract"}
+
+
+@keras.saving.register_keras_serializable(package="keras_nalu")
+class ArithmeticCell(keras.layers.Layer):
+    """An arithmetic layer as a recurrent cell, for `keras.layers.RNN`.
+
+        s_0 = initial_state                                                      (1)
+        s_t = layer([x_t, s_t-1]),  y_t = s_t                                    (2)
+
+    Use it for sums and products along a sequence. With weights that are exactly 1 it
+    holds at any length; an error of the state's weight grows with every step.
+
+    An `SNMU` trains in it on TensorFlow and PyTorch.
+
+    Args:
+        layer: The arithmetic layer. Its `units` are the size of the state.
+        initial_state: The number that the state starts from. `None` takes 0 for a layer
+            that can add or subtract, else 1.
+        **kwargs: `name`, `dtype` and the other arguments of any Keras layer.
+
+    Input shape: `(batch, features)`, and the state, of `(batch, units)`.
+
+    Output shape: `(batch, units)`, twice.
+
+    Raises:
+        ValueError: `layer` is not an arithmetic layer, or `initial_state` not a number;
+            a layer that draws noise is trained on JAX.
+
+    Example:
+
+    >>> total = keras.layers.RNN(ArithmeticCell(NAU(1)), return_sequences=True)
+    >>> total.build((None, None, 1))
+    >>> total.set_weights([np.array([[1], [1]])])
+    >>> print(keras.ops.convert_to_numpy(total(np.array([[[1], [2], [3]]]))).ravel())
+    [1. 3. 6.]
+
+    Reference: Madsen and Johansen, Neural Arithmetic Units, ICLR 2020,
+    arXiv:2001.05016, appendix on sequential MNIST.
+    """
+
+    def __init__(self, layer, initial_state=None, **kwargs):
+        if not isinstance(layer, ArithmeticLayer):
+            raise ValueError(
+                "Expected an arithmetic layer, such as `keras_nalu.NAU(1)`. "
+                f"Received: layer={layer!r}"
+            )
+        if initial_state is not None and not isinstance(initial_state, numbers.Real):
+            raise ValueError(
+                "Expected `initial_state` to be a number or None. "
+                f"Received: initial_state={initial_state!r}"
+            )
+        kwargs.setdefault("dtype", layer.dtype_policy)
+        super().__init__(**kwargs)
+        self.layer = layer
+        self.initial_state = initial_state
+        self.state_size = self.output_size = layer.units
+
+    def build(self, input_shape):
+        *batch, features = input_shape
+        if not self.layer.built:
+            self.layer.build((*batch, features + self.state_size))
+
+    def call(self, inputs, states, training=False):
+        if training and keras.backend.backend() == "jax" and _draws(self.layer):
+            # The loop cannot hand out where its generator has come to.
+            raise ValueError(
+                "On JAX a layer that draws noise does not train as a cell. Received: "
+                f"{type(self.layer).__name__}. Set KERAS_BACKEND=tensorflow."
+            )
+        state = states[0] if isinstance(states, list | tuple) else states
+        x = keras.ops.concatenate([inputs, state], axis=-1)
+        y = keras.ops.cast(self.layer(x, training=training), self.compute_dtype)
+        return y, [y]
+
+    def get_initial_state(self, batch_size=None):
+        start = self.initial_state
+        if start is None:
+            start = 0 if _SUMS & {*self.layer.operations} else 1
+        shape = (batch_size, self.state_size)
+        return keras.ops.full(shape, start, self.compute_dtype)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "layer": keras.saving.serialize_keras_object(self.layer),
+            "initial_state": self.initial_state,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        layer = keras.saving.deserialize_keras_object(config["layer"])
+        return cls(**{**config, "layer": layer})
+
+
+def _draws(layer):
+    return any(isinstance(a, keras.random.SeedGenerator) for a in vars(layer).values())
