@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from keras_nalu import initializers as initializers
     from keras_nalu import regularizers as regularizers
     from keras_nalu.callbacks import EpochLine as EpochLine
+    from keras_nalu.callbacks import INALUReinitialize as INALUReinitialize
+    from keras_nalu.callbacks import StopWhenSolved as StopWhenSolved
     from keras_nalu.datasets import EXTRAPOLATION as EXTRAPOLATION
     from keras_nalu.datasets import generate_dataset as generate_dataset
-    from keras_nalu.formula import read_formula as read_formula
     from keras_nalu.layers import GNALU as GNALU
     from keras_nalu.layers import INALU as INALU
     from keras_nalu.layers import MCFC as MCFC
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from keras_nalu.layers import NRU as NRU
     from keras_nalu.layers import NSR as NSR
     from keras_nalu.layers import SNMU as SNMU
+    from keras_nalu.layers import ArithmeticCell as ArithmeticCell
     from keras_nalu.layers import MulMCFC as MulMCFC
     from keras_nalu.layers import NACMul as NACMul
     from keras_nalu.layers import NaiveNPU as NaiveNPU
@@ -36,8 +38,12 @@ if TYPE_CHECKING:
     from keras_nalu.layers import SeparateNALU as SeparateNALU
     from keras_nalu.layers import SharedINALU as SharedINALU
     from keras_nalu.losses import L2Loss as L2Loss
+    from keras_nalu.metrics import BatchLossDeviation as BatchLossDeviation
     from keras_nalu.metrics import IsCloseAccuracy as IsCloseAccuracy
     from keras_nalu.metrics import LastBatchLoss as LastBatchLoss
+    from keras_nalu.metrics import SparsityError as SparsityError
+    from keras_nalu.reading import discretize as discretize
+    from keras_nalu.reading import formula as formula
     from keras_nalu.saving import load_model as load_model
     from keras_nalu.tensorboard import TensorBoard as TensorBoard
     from keras_nalu.training import Model as Model
@@ -47,6 +53,8 @@ if TYPE_CHECKING:
     __version__: str
 
 _ROOMS = {
+    "ArithmeticCell": "layers",
+    "BatchLossDeviation": "metrics",
     "EXTRAPOLATION": "datasets",
     "EpochLine": "callbacks",
     "IsCloseAccuracy": "metrics",
@@ -54,6 +62,7 @@ _ROOMS = {
     "LastBatchLoss": "metrics",
     "GNALU": "layers",
     "INALU": "layers",
+    "INALUReinitialize": "callbacks",
     "MCFC": "layers",
     "MulMCFC": "layers",
     "NAC": "layers",
@@ -73,10 +82,13 @@ _ROOMS = {
     "Model": "training",
     "Population": "training",
     "Sequential": "training",
+    "SparsityError": "metrics",
+    "StopWhenSolved": "callbacks",
     "TensorBoard": "tensorboard",
+    "discretize": "reading",
+    "formula": "reading",
     "generate_dataset": "datasets",
     "load_model": "saving",
-    "read_formula": "formula",
 }
 
 #: Rooms with many names, used as Keras' own: `keras_nalu.regularizers.Sparsity()`.

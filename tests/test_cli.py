@@ -42,7 +42,12 @@ def test_train_prints_the_notebooks_lines_and_what_it_learned(trained):
     assert re.fullmatch(line.format(1), lines[1])
     assert re.search(r"W +x0 [+-]\d\.\d{4} +x1 [+-]\d\.\d{4}\n", result.stdout)
     assert re.search(r"gate +\d\.\d{4} on average", result.stdout)
-    assert re.search(r"formula +y: no formula yet, W = ", result.stdout)
+    assert re.search(
+        r"formula +gate = sigmoid\(.*\)\n"
+        r" +y = gate \* .* \+ \(1 - gate\) \* .*\n"
+        r" +\(rounded: off by up to \S+%\)\n",
+        result.stdout,
+    )
     assert re.search(r"NALU, 6 weights +\S+% +\S+%\n", result.stdout)
     assert re.search(r"MLP, 337 weights +\S+% +\S+%\n", result.stdout)
     assert f"keras_nalu.load_model('{folder}/model.keras')" in result.stdout

@@ -15,7 +15,7 @@ FILES = {path.relative_to(ROOT).as_posix(): path for path in ROOT.rglob("*.py")}
 WEIGHTS = {"initializers", "constraints", "regularizers", "ops"}
 LAYERS = {"layers"} | WEIGHTS
 MEASURES = {"losses", "metrics"}
-RUN = {"datasets", "formula", "training", "callbacks", "tensorboard"}
+RUN = {"datasets", "reading", "training", "callbacks", "tensorboard"}
 #: Room -> the rooms below it, that it may import.
 ARROWS = {
     "__init__": RUN | MEASURES | LAYERS | {"saving"},
@@ -23,7 +23,7 @@ ARROWS = {
     "cli": RUN | MEASURES | LAYERS | {"saving", "experiments", "__init__"},
     "experiments": RUN | MEASURES | LAYERS | {"saving", "__init__"},
     "training": MEASURES | LAYERS,
-    "formula": LAYERS,
+    "reading": LAYERS,
     "callbacks": LAYERS,
     "tensorboard": LAYERS | {"graph", "__init__"},
     "graph": {"layers"},
@@ -38,7 +38,12 @@ ARROWS = {
     "ops": set(),
 }
 #: Whoever imported a layer can load a file that names a loss and a metric.
-DELIBERATE = {("layers/__init__.py", "losses"), ("layers/__init__.py", "metrics")}
+DELIBERATE = {
+    ("layers/__init__.py", "losses"),
+    ("layers/__init__.py", "metrics"),
+    # SparsityError looks for the layers of a model.
+    ("metrics.py", "layers"),
+}
 
 FRAMEWORKS = {"tensorflow", "jax", "torch"}
 #: Room -> what it may import, inside functions, beside Keras and NumPy.
@@ -49,6 +54,7 @@ THIRD_PARTY = {
     "saving": FRAMEWORKS,
     "cli": {"rich", "scipy", "tensorboard"},
     "experiments": {"scipy"},
+    "reading": {"sympy"},
 }
 
 

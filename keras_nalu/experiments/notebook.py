@@ -6,10 +6,10 @@ import keras
 import numpy as np
 
 from keras_nalu.datasets import EXTRAPOLATION, generate_dataset
-from keras_nalu.formula import read_formula
 from keras_nalu.layers import NALU
 from keras_nalu.losses import L2Loss
 from keras_nalu.metrics import IsCloseAccuracy, LastBatchLoss
+from keras_nalu.reading import formula
 from keras_nalu.training import Population, Sequential
 
 
@@ -92,7 +92,7 @@ class Notebook:
             "  W        " + "   ".join(f"x{i} {w:+.4f}" for i, w in enumerate(W)),
             f"  gate     {gate.mean():.4f} on average over the data "
             "(1 adds, 0 multiplies)",
-            f"  formula  {read_formula(layer, X)[0]}",
+            *_formula(layer, X),
             "",
             "Mean error, as a share of the mean answer",
             f"  {'':20}{'trained on':>16}{'far outside':>16}",
@@ -110,6 +110,15 @@ class Notebook:
 
 def _network():
     return Sequential([keras.Input((2,)), NALU(1, name="nalu")])
+
+
+def _formula(layer, X):
+    """The lines of the formula, and how far it is off where it is not exact."""
+    read = formula(layer, X)
+    for i, line in enumerate(read.lines):
+        yield f"  {'' if i else 'formula':8} {line}"
+    if not read.exact:
+        yield f"  {'':8} (rounded: off by up to {_percent(read.error)})"
 
 
 def _percent(share):
