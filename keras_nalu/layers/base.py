@@ -217,7 +217,7 @@ class ArithmeticLayer(keras.layers.Layer):
     def start(self, inputs, training):
         """The inputs, cast; a training step counts for what follows a schedule."""
         for regularizer in self._scheduled:
-            regularizer.due = training
+            regularizer.due = training and self.trainable
         return self.cast(inputs)
 
     @property
