@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 import keras_nalu
-from keras_nalu.layers import LAYERS
 
 README = Path(__file__).parent.parent / "README.md"
 TORCH = keras.backend.backend() == "torch"
@@ -64,15 +63,6 @@ def test_the_python_of_readme_runs_from_top_to_bottom(tmp_path, monkeypatch, cap
     first, second = printed.splitlines()[:2]
     assert first == formula == "y = x0 * x1"
     assert abs(float(second.strip("[]")) / float(prediction.strip("[]")) - 1) < 1e-4
-
-
-def test_the_layer_table_of_readme_is_made_of_the_layers_facts():
-    rows = [
-        f"| `{name}` | {', '.join(layer.operations)} | {layer.domain} "
-        f"| [{layer.reference}](https://arxiv.org/abs/{layer.reference[6:]}) |"
-        for name, layer in LAYERS.items()
-    ]
-    assert "\n".join(rows) in README.read_text()
 
 
 def test_the_outputs_in_readme_say_what_the_commands_say():

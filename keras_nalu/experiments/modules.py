@@ -65,14 +65,19 @@ class Claim:
             x = rng.uniform(2, 6, (1000, 2)).astype("float32")
         return x, keras.ops.convert_to_numpy(self.answer(x))
 
-    def train(self, callbacks=()):
-        """The population, trained."""
+    def population(self):
+        """The seeds' models, compiled."""
         keras.utils.set_random_seed(0)
         template = keras.Sequential([keras.Input((2,)), self.layer()])
         population = Population(template, self.seeds, seed=0)
-        loss = "binary_crossentropy" if self.compares else "mse"
         rate = keras.optimizers.schedules.CosineDecay(self.learning_rate, self.steps)
+        loss = "binary_crossentropy" if self.compares else "mse"
         population.compile(keras.optimizers.Adam(rate), loss)
+        return population
+
+    def train(self, callbacks=()):
+        """The population, trained."""
+        population = self.population()
         population.fit(
             self.draw,
             steps_per_epoch=1000,

@@ -20,7 +20,7 @@ from keras_nalu.layers.base import walk_layers
 from keras_nalu.metrics import SparsityError
 from keras_nalu.training import feeds
 
-#: What bounds a chunk by default: about a second of arithmetic, so that the progress
+#: What bounds a chunk by default: floating-point operations, so that the progress
 #: bar moves; steps; and steps of batches that come one by one, where more gain nothing.
 CHUNK_FLOPS = 1e9
 CHUNK_STEPS = 10_000
@@ -351,9 +351,9 @@ class Sequential(Fused, keras.Sequential):
     metrics, callbacks and `train_step` are Keras', or your own.
 
     - `steps_per_execution` in `compile` is the length of a chunk, the steps that run
-      before control comes back to Python: by default an epoch, less where it would take
-      more than about a second. Callbacks see the begin and end of a chunk as one batch,
-      as with Keras' own `steps_per_execution`; Ctrl-C waits for the chunk's end.
+      before control comes back to Python: by default an epoch, less where that is more
+      than 10^9 floating-point operations. Callbacks see the begin and end of a chunk as
+      one batch, as with Keras' own `steps_per_execution`; Ctrl-C waits for its end.
     - Arrays of up to 256 MiB are held on the device, larger ones go there 32 MiB at a
       time. `shuffle=True` takes its order from NumPy's global generator.
     - The batches of a `tf.data.Dataset`, a `PyDataset` or a generator, and of arrays

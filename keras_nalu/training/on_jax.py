@@ -1,4 +1,4 @@
-"""The loop over training steps, on JAX."""
+"""What training needs of JAX itself: the loop over steps, and the like."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""The loop over training steps, on TensorFlow."""
+"""What training needs of TensorFlow itself: the loop over steps, and the like."""
 
 import functools
 import warnings
