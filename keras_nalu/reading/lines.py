@@ -1,0 +1,161 @@
+"""Lines of Python: written, put into each other, and evaluated.
+
+A line is a name and its text. Numbers come rounded: what is printed is evaluated.
+"""
+
+import ast
+import math
+import re
+
+import numpy as np
+
+#: What a line may call, beside `pi`, `inf` and `nan`: named as in SymPy, but for abs.
+FUNCTIONS = {
+    "abs": np.abs,
+    "cos": np.cos,
+    "exp": np.exp,
+    "log": np.log,
+    "sigmoid": lambda z: 1 / (1 + np.exp(-z)),
+    "sign": np.sign,
+    "tanh": np.tanh,
+}
+CONSTANTS = {"pi": np.pi, "inf": np.inf, "nan": np.nan}
+#: A hidden unit that is used once is written where it is used, up to this length.
+SHORT = 60
+
+
+def rounded(value):
+    """Three digits; what is that near to a whole number, or to 0, is that."""
+    whole = np.round(value)
+    return float(whole if abs(value - whole) < 1e-6 else f"{value:.3g}")
+
+
+def number(value):
+    """Without the noise of `1 - 0.93`."""
+    value = float(f"{value:.12g}")
+    return str(int(value)) if value.is_integer() and abs(value) < 1e15 else str(value)
+
+
+def _signed(pairs, operator):
+    """The terms by the sign of their number; what is none counts as positive."""
+    texts = [], []
+    for term, w in pairs:
+        if w != 0:
+            size = number(abs(w))
+            text = operator(f"({term})", size) if size != "1" else f"({term})"
+            texts[int(w < 0)].append(text)
+    return texts
+
+
+def sum_(weights, terms):
+    """What is added first."""
+    pairs = zip(terms, weights, strict=True)
+    plus, minus = _signed(pairs, lambda term, size: f"{size} * {term}")
+    if minus and not plus:
+        return "-" + " - ".join(minus)
+    return " - ".join([" + ".join(plus) or "0", *minus])
+
+
+def product(factors):
+    """Of powers: pairs of a base and its exponent."""
+    over, under = _signed(factors, lambda base, size: f"{base}**{size}")
+    return " / ".join([" * ".join(over) or "1", *under])
+
+
+def faded(w, *factors):
+    """`w * product + 1 - w`."""
+    if w == 1:
+        return product(factors)
+    return f"{product([(number(w), 1), *factors])} + {number(1 - w)}"
+
+
+def neat(text):
+    """The text without the brackets that it does not need."""
+    return ast.unparse(ast.parse(text, mode="eval")).replace(" ** ", "**")
+
+
+def put(name, text, into):
+    """Writes the text for the name, but where a note says whose it is: `h1_0: `."""
+    text = text if text.isidentifier() else f"({text})"
+    return re.sub(rf"\b{name}\b(?!:)", text, into)
+
+
+def words(text):
+    return re.findall(r"\w+", text)
+
+
+def inline(lines):
+    """The lines, and what is gone from them.
+
+    A hidden unit is written where it is used, if that is once and stays short.
+    """
+    lines, gone = dict(lines), {}
+    for name in [name for name in lines if name.startswith("h")]:
+        text = lines[name]
+        trivial = text.isidentifier()
+        uses = [other for other in lines for w in words(lines[other]) if w == name]
+        if not trivial and len(uses) > 1:
+            continue
+        replaced = {other: neat(put(name, text, lines[other])) for other in uses}
+        if trivial or all(len(line) <= SHORT for line in replaced.values()):
+            lines |= replaced
+            gone[name] = lines.pop(name)
+    return lines, gone
+
+
+def _evaluate(tree, values):
+    code = compile(ast.fix_missing_locations(tree), "formula", "eval")
+    return eval(code, {"__builtins__": {}}, values)
+
+
+def error(lines, outputs, names, rows, predicted):
+    """How far the lines are from what was predicted on the rows, at most."""
+    values = FUNCTIONS | CONSTANTS | dict(zip(names, rows.T, strict=True))
+    with np.errstate(all="ignore"):
+        for name, text in lines.items():
+            value = _evaluate(ast.parse(text, mode="eval"), values)
+            values[name] = np.broadcast_to(value, len(rows)).astype(float)
+    read = np.stack([values[name] for name in outputs], axis=-1)
+    zero = np.any([values[name] == 0 for name in [*names, *lines]], axis=0)[:, None]
+    left_out = np.isnan(predicted) | ~np.isfinite(read) & zero
+    size = np.where(np.isfinite(predicted), np.abs(predicted), 0)
+    with np.errstate(all="ignore"):
+        off = np.abs(read - predicted) / np.maximum(size, size.mean(axis=0))
+    off = np.where(read == predicted, 0, np.where(np.isnan(off), np.inf, off))
+    return float(off[~left_out].max()) if not left_out.all() else math.nan
+
+
+class _CallsOfComparisons(ast.NodeTransformer):
+    """SymPy's comparisons are no numbers, and its `==` compares what is written."""
+
+    def visit_Compare(self, node):
+        self.generic_visit(node)
+        sides = [node.left, *node.comparators]
+        bare = ast.Compare(ast.Name("a"), node.ops, [ast.Name("b")])
+        relation = ast.Constant(ast.unparse(bare)[2:-2])
+        # A keyword, for no input has that name.
+        return ast.Call(ast.Name("is", ast.Load()), [*sides, relation], [])
+
+
+def expressions(lines):
+    """SymPy expressions of the inputs alone, by name."""
+    try:
+        import sympy
+    except ImportError as error:
+        raise ImportError(
+            "SymPy holds the expressions, and is not installed. "
+            'Try `pip install "keras-nalu[formula]"`.'
+        ) from error
+    values = {w: sympy.Symbol(w) for text in lines.values() for w in words(text)}
+    values |= {name: getattr(sympy, name, sympy.Abs) for name in FUNCTIONS}
+    values |= {
+        "pi": sympy.pi,
+        "inf": sympy.oo,
+        "nan": sympy.nan,
+        "sigmoid": lambda z: 1 / (1 + sympy.exp(-z)),
+        "is": lambda *of: sympy.Piecewise((1, sympy.Rel(*of)), (0, True)),
+    }
+    for name, text in lines.items():
+        tree = _CallsOfComparisons().visit(ast.parse(text, mode="eval"))
+        values[name] = sympy.sympify(_evaluate(tree, values))
+    return {name: values[name] for name in lines}
