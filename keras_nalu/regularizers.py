@@ -7,6 +7,7 @@ there were; `LinearRamp` and `StepwiseGrowth` are the papers'.
 
 import math
 import numbers
+from typing import Any
 
 import keras
 from keras import ops
@@ -125,7 +126,7 @@ class Penalty(keras.regularizers.Regularizer):
                 f"Received: coefficient={coefficient!r}. Try coefficient=10, or "
                 "coefficient=keras_nalu.regularizers.LinearRamp(10, 20_000, 35_000)."
             )
-        self.coefficient = coefficient
+        self.coefficient: Any = coefficient
 
     def at(self, w, step):
         """The penalty of a weight after that many steps of training."""

@@ -81,7 +81,9 @@ def test_a_person_sees_the_equation_at_first_sight(page, tmp_path):
 
 
 def test_a_layer_among_others_opens_on_the_equation(page, tmp_path):
-    model = keras.Sequential([keras.Input((2,)), nalu(2), keras.layers.Dense(1)])
+    model = keras.Sequential(
+        [keras.Input((2,)), nalu(2), keras.layers.Dense(1, name="dense")]
+    )
     train(model, tmp_path / "logs")
     with serve(tmp_path / "logs") as url:
         show(page, url, "graphs")

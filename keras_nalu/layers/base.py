@@ -16,6 +16,7 @@ Glossary:
 import functools
 import inspect
 import numbers
+from typing import Any
 
 import keras
 import numpy as np
@@ -25,7 +26,7 @@ from keras_nalu import ops
 from keras_nalu.regularizers import Scheduled, is_scheduled
 
 
-def effective(read):
+def effective(read) -> Any:
     """A property of effective weights, which exist once the layer is built."""
 
     def get(layer):

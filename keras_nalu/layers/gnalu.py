@@ -23,7 +23,8 @@ class GNALU(GatedLayer):
     slope; the product is the same. The published form of (1), a quotient of powers of
     phi, is NaN for large `W_hat`; this one is not.
 
-    Use it as a `NALU`: products lose the sign, and the seed decides which path wins.
+    Use it as a `NALU`: products lose the sign, the gate is shut on the negatives of the
+    inputs that open it, and the seed decides which path wins.
 
     A path may overflow although the other is the one that counts: the output is
     infinite then, and NaN where the gate has closed on it (0 * inf).
@@ -65,7 +66,7 @@ class GNALU(GatedLayer):
     initializer = NACUniform
     targets = {"kernel": (-1, 0, 1)}
     operations = ("add", "subtract", "multiply", "divide")
-    domain = "add, subtract: all reals; multiply, divide: positive reals"
+    domain = "positive reals"
     reference = "doi:10.1109/ICTAI.2019.00192"
 
     def __init__(self, units, *, epsilon=1e-7, **kwargs):

@@ -19,7 +19,7 @@ class NaiveNPU(ArithmeticLayer):
     `keras_nalu.regularizers.L1(StepwiseGrowth(1e-9, 1e-7))`.
 
     At 0 the input counts as epsilon. It runs in float32 at least, whatever the dtype
-    policy.
+    policy. Where it overflows it is infinite, and the gradients may be NaN.
 
     Args:
         units: Size of the last axis of the outputs.

@@ -17,7 +17,8 @@ class NALU(GatedLayer):
     Both paths share `W`. Use it where the answer is one sum, difference, product or
     quotient of the inputs, or a power between -1 and 1. The product path loses the
     sign of its inputs, and cannot be exact at zero when it divides. Whether training
-    finds the answer depends on the seed: compare several.
+    finds the answer depends on the seed: compare several. The gate has no bias: where
+    it is open for some inputs, it is shut for their negatives.
 
     The weights start as TruncatedNormal(stddev=0.02), as in the notebook that this
     package began with; the paper names no initializer. Path (3) and the mix (5) run
@@ -65,7 +66,7 @@ class NALU(GatedLayer):
     initializer = {"class_name": "TruncatedNormal", "config": {"stddev": 0.02}}
     targets = {"kernel": (-1, 0, 1)}
     operations = ("add", "subtract", "multiply", "divide")
-    domain = "add, subtract: all reals; multiply, divide: positive reals"
+    domain = "positive reals"
     reference = "arXiv:1808.00508"
 
     def __init__(self, units, *, epsilon=1e-7, **kwargs):

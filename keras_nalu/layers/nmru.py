@@ -19,9 +19,11 @@ class NMRU(ArithmeticLayer):
     it is the one that succeeds most often. Trained with
     `keras_nalu.regularizers.Sparsity(ramp, low=0)`, its weights end at 0 and 1.
 
-    At 0 it gives infinity where it divides. In training an input from -epsilon to 0 has
-    a positive reciprocal, at -epsilon itself an infinite one. The product runs in
-    float32 at least, whatever the dtype policy.
+    A divisor nearer to 0 than the smallest normal number counts as that: 1 / 0 is
+    8.5e37 in float32. The authors' is infinite, and makes NaN of a product that has
+    nothing to divide by it (0 * inf). In training an input from -epsilon to 0 has a
+    positive reciprocal. The product runs in float32 at least, whatever the dtype
+    policy.
 
     Args:
         units: Size of the last axis of the outputs.
@@ -78,8 +80,14 @@ class NMRU(ArithmeticLayer):
     def call(self, inputs, training=False):
         x = ops.widen(self.start(inputs, training))
         W = self.kernel
-        reciprocals = 1 / (x + self.epsilon if training else x)
-        z = keras.ops.concatenate([x, reciprocals], -1)
+        divisors = away_from_zero(x + self.epsilon if training else x)
+        z = keras.ops.concatenate([x, 1 / divisors], -1)
         turns = keras.ops.matmul(keras.ops.cast(z < 0, z.dtype), W)
         y = ops.gated_product(ops.magnitude(z), W) * keras.ops.cos(np.pi * turns)
         return self.cast(y)
+
+
+def away_from_zero(x):
+    tiny = float(np.finfo(keras.backend.standardize_dtype(x.dtype)).tiny)
+    nearest = keras.ops.where(x < 0, -tiny, tiny)
+    return keras.ops.where(ops.magnitude(x) < tiny, nearest, x)

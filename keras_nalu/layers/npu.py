@@ -23,7 +23,7 @@ class NPU(GatedLayer):
     that an input can come back; the published PyTorch ports block it there.
 
     At 0 the input counts as epsilon. It runs in float32 at least, whatever the dtype
-    policy.
+    policy. Where it overflows it is infinite, and the gradients may be NaN.
 
     Args:
         units: Size of the last axis of the outputs.

@@ -23,7 +23,7 @@ class RealNPU(GatedLayer):
     that an input can come back; the published PyTorch ports block it there.
 
     At 0 the input counts as epsilon. It runs in float32 at least, whatever the dtype
-    policy.
+    policy. Where it overflows it is infinite, and the gradients may be NaN.
 
     The modified RealNPU of Mistry et al. (arXiv:2110.05177) is this layer with
     `kernel_constraint=Clip(-1, 1)`, `gate_constraint=Clip(0, 1)`, the initializer

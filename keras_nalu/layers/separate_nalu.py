@@ -17,7 +17,8 @@ class SeparateNALU(GatedLayer):
         y = g * a + (1 - g) * m                                                  (6)
 
     What is learned on one path does not move the other. Otherwise as `NALU`: products
-    lose the sign, and the seed decides which path wins.
+    lose the sign, the gate is shut on the negatives of the inputs that open it, and the
+    seed decides which path wins.
 
     A path may overflow although the other is the one that counts: the output is
     infinite then, and NaN where the gate has closed on it (0 * inf).
@@ -60,7 +61,7 @@ class SeparateNALU(GatedLayer):
     initializer = NACUniform
     targets = {"kernel_add": (-1, 0, 1), "kernel_mul": (-1, 0, 1)}
     operations = ("add", "subtract", "multiply", "divide")
-    domain = "add, subtract: all reals; multiply, divide: positive reals"
+    domain = "positive reals"
     reference = "arXiv:2001.05016"
 
     def __init__(self, units, *, epsilon=1e-7, **kwargs):

@@ -1,3 +1,5 @@
+from typing import Any
+
 import keras
 
 from keras_nalu import ops
@@ -20,7 +22,8 @@ class SNMU(ArithmeticLayer):
     Trained with `keras_nalu.regularizers.Sparsity(ramp, low=0)`, as an NMU. A noise
     range that reaches 0 lets the divisor become 0.
 
-    The product runs in float32 at least, whatever the dtype policy.
+    The product runs in float32 at least, whatever the dtype policy. Where it overflows
+    it is infinite, and the gradients may be NaN.
 
     Args:
         units: Size of the last axis of the outputs.
@@ -69,7 +72,8 @@ class SNMU(ArithmeticLayer):
                 "Expected `noise_range` to be two numbers low < high, or 'batch'. "
                 f"Received: noise_range={noise_range!r}. Try noise_range=(1, 5)."
             )
-        self.noise_range = noise_range
+        is_batch = noise_range == "batch"
+        self.noise_range: Any = noise_range if is_batch else tuple(noise_range)
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
 
@@ -92,11 +96,12 @@ class SNMU(ArithmeticLayer):
 
     def noise(self, x):
         """`n` of equation (2), drawn anew for every entry of the inputs."""
-        low, high = self.noise_range if self.noise_range != "batch" else (1, _high(x))
-        shape, seed = keras.ops.shape(x), self.seed_generator
-        return low + (high - low) * keras.random.uniform(
-            shape, dtype=x.dtype, seed=seed
+        batch = self.noise_range == "batch"
+        low, high = (1, _high(x)) if batch else self.noise_range
+        n = keras.random.uniform(
+            keras.ops.shape(x), dtype=x.dtype, seed=self.seed_generator
         )
+        return low + (high - low) * n
 
 
 def _is_range(value):

@@ -59,7 +59,9 @@ def draw_each(draw, states):
     import tensorflow as tf
 
     # Not `vectorized_map`, which makes the same loop of random numbers, and warns.
-    return tf.function(keras.ops.map, autograph=False)(draw, states)
+    drawn = tf.function(lambda states: keras.ops.map(draw, states), autograph=False)
+    # Called as it is, it warns of retracing, whatever the function.
+    return drawn.get_concrete_function(states)(states)
 
 
 def uniform(seed, shape, low, high):
