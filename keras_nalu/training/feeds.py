@@ -159,7 +159,8 @@ class Draws(keras.utils.PyDataset):
         if steps is None:
             raise ValueError(
                 "A function draws batches without end: say how many are an epoch. "
-                "Try steps_per_epoch=1000 in `fit`, or steps=1000 in `evaluate`."
+                "Try steps_per_epoch=1000 in `fit`, with validation_steps=10 for a "
+                "validation that is drawn, or steps=1000 in `evaluate`."
             )
         self.reader = Drawing(draw, members)
         self.steps = steps
