@@ -507,6 +507,16 @@ def test_every_weight_counts_for_itself(cls):
 
 
 @pytest.mark.filterwarnings("ignore:The model does not have any trainable weights")
+@pytest.mark.skipif(BACKEND == "torch", reason="trains no populations")
+def test_population_of_a_trained_template_counts_anew():
+    model = line()
+    model.fit(X, Y, **FIT)
+    assert steps_of(model.get_layer("nau")) == {"W_steps": ROWS // BATCH}
+    population = Population(model, 2, seed=0)
+    (counts,) = population.non_trainable_variables
+    assert numpy(counts).tolist() == [0, 0]
+
+
 def test_frozen_layer_waits():
     model = line()
     model.fit(X, Y, **FIT)

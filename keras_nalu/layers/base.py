@@ -166,7 +166,8 @@ class ArithmeticLayer(keras.layers.Layer):
         self.kernel_constraint = constraints.get(kernel_constraint)
         self.input_spec = keras.InputSpec(min_ndim=2)
         self.supports_masking = True
-        self._scheduled = []
+        #: The penalties whose coefficients follow a schedule.
+        self.scheduled = []
 
     def build(self, input_shape):
         if input_shape[-1] is None:
@@ -198,7 +199,7 @@ class ArithmeticLayer(keras.layers.Layer):
                 name=f"{name}_steps",
             )
             regularizer = Scheduled(regularizer, steps)
-            self._scheduled.append(regularizer)
+            self.scheduled.append(regularizer)
         # No autocast: the equations choose what half precision can bear.
         return self.add_weight(
             shape=(self._in, self.units) if shape is None else shape,
@@ -217,7 +218,7 @@ class ArithmeticLayer(keras.layers.Layer):
 
     def start(self, inputs, training):
         """The inputs, cast; a training step counts for what follows a schedule."""
-        for regularizer in self._scheduled:
+        for regularizer in self.scheduled:
             regularizer.due = training and self.trainable
         return self.cast(inputs)
 

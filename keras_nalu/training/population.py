@@ -1,12 +1,10 @@
 """Many models of one architecture, trained as one."""
 
 import functools
-import inspect
 import itertools
 import numbers
 import types
 from typing import Any
-from unittest import mock
 
 import keras
 import numpy as np
@@ -15,6 +13,7 @@ from keras import ops
 from keras_nalu.layers.base import walk_layers
 from keras_nalu.training import feeds
 from keras_nalu.training.fused import Fused, arguments, told, watch
+from keras_nalu.training.initial import draw_members, variables_of
 
 #: Optimizers that treat every weight by itself: each member of stacked weights is
 #: updated as it would be alone.
@@ -96,9 +95,9 @@ class Population(Fused, keras.Model):
         self._hidden = types.SimpleNamespace(
             model=model, logs={}, member_logs={}, own=None
         )
-        values = iter(_draw_members(model, self.size, self.seed))
+        values = iter(draw_members(model, self.size, self.seed))
         trainable = len(model.trainable_variables)
-        for index, variable in enumerate(_variables(model)):
+        for index, variable in enumerate(variables_of(model)):
             self.add_weight(
                 shape=(self.size, *variable.shape),
                 initializer=functools.partial(_given, next(values)),
@@ -134,13 +133,15 @@ class Population(Fused, keras.Model):
         The members are its first axis. A callback may read it, and assign to it, at the
         begin and the end of an epoch.
         """
-        for each, stacked in zip(_variables(self.template), self.weights, strict=True):
+        for each, stacked in zip(
+            variables_of(self.template), self.weights, strict=True
+        ):
             if each is variable:
                 return stacked
         raise ValueError(
             "Expected a variable of the template. Received: "
             f"{getattr(variable, 'path', variable)!r}. It has: "
-            f"{', '.join(each.path for each in _variables(self.template))}."
+            f"{', '.join(each.path for each in variables_of(self.template))}."
         )
 
     def get_config(self):
@@ -266,7 +267,9 @@ class Population(Fused, keras.Model):
     def member(self, index):
         """A copy of one member as a plain Keras model, compiled like the population."""
         model = keras.models.clone_model(self.template)
-        for variable, stacked in zip(_variables(model), _variables(self), strict=True):
+        for variable, stacked in zip(
+            variables_of(model), variables_of(self), strict=True
+        ):
             variable.assign(ops.convert_to_numpy(stacked)[index])
         for layer in walk_layers(model):
             if hasattr(layer, "finalize_state"):
@@ -505,7 +508,7 @@ class Population(Fused, keras.Model):
 
     def _read_weights(self, logs, values):
         if self._own.weight_metrics:
-            values = values or _tensors(_variables(self))
+            values = values or _tensors(variables_of(self))
             measured = self._hidden.measure(values)
             for metric, errors in zip(self._own.weight_metrics, measured, strict=True):
                 logs |= dict.fromkeys(told(metric, self.template, logs), errors)
@@ -515,7 +518,7 @@ class Population(Fused, keras.Model):
         """Of every member, what each metric of the weights comes to."""
 
         def member(values):
-            mapping = list(zip(_variables(self.template), values, strict=True))
+            mapping = list(zip(variables_of(self.template), values, strict=True))
             with keras.StatelessScope(state_mapping=mapping):
                 return [metric.measure() for metric in self._own.weight_metrics]
 
@@ -557,10 +560,6 @@ class _Scores(keras.metrics.Metric):
 
     def result(self):
         return {}
-
-
-def _variables(model):
-    return [*model.trainable_variables, *model.non_trainable_variables]
 
 
 def _is_array(a):
@@ -636,56 +635,3 @@ def _scorer(model):
             lambda output: stand_in(output, names[id(output)]), model.output
         )
     return keras.Model(outputs, outputs)
-
-
-def _draw_members(model, size, seed):
-    """Initial values of every weight, drawn anew for every member.
-
-    A member's values depend on the seed and its number alone, and on no seed that an
-    initializer was given: with that all members were the same.
-    """
-    backend = feeds.backend_module()
-    keys = np.random.SeedSequence(seed).generate_state(len(_variables(model)))
-    for key, (variable, initializer) in zip(keys, _initializers(model), strict=True):
-        states = np.stack([np.full(size, key), np.arange(size)], axis=1)
-        states = states.astype("uint32")
-        if variable.name == "seed_generator_state":
-            yield states
-        elif initializer is None:
-            yield np.stack([ops.convert_to_numpy(variable)] * size)
-        else:
-            generator = keras.random.SeedGenerator(0)
-            config = {**initializer.get_config(), "seed": generator}
-            seeded = initializer.from_config(config)
-
-            def draw(state, seeded=seeded, generator=generator, variable=variable):
-                mapping = [(generator.state, state)]
-                with keras.StatelessScope(state_mapping=mapping):
-                    return seeded(variable.shape, dtype=variable.dtype)
-
-            yield backend.draw_each(draw, ops.convert_to_tensor(states))
-
-
-def _initializers(model):
-    """Of every weight, its value where nothing is drawn, and else what draws it."""
-    drawn_by = {}
-    add = keras.layers.Layer.add_weight
-
-    def add_weight(layer, *args, **kwargs):
-        variable = add(layer, *args, **kwargs)
-        given = inspect.signature(add).bind(layer, *args, **kwargs).arguments
-        default = "glorot_uniform" if "float" in variable.dtype else "zeros"
-        initializer = keras.initializers.get(given.get("initializer") or default)
-        if "seed" in getattr(initializer, "get_config", dict)():
-            drawn_by[id(variable)] = initializer
-        return variable
-
-    # For the layers within layers, too.
-    with mock.patch.object(keras.layers.Layer, "add_weight", add_weight):
-        fresh = keras.models.clone_model(model)
-    # What is not trained may have been adapted to data.
-    values = [*fresh.trainable_variables, *model.non_trainable_variables]
-    return [
-        (value, drawn_by.get(id(variable)))
-        for value, variable in zip(values, _variables(fresh), strict=True)
-    ]
