@@ -135,7 +135,12 @@ def _parser():
     )
     add("--only", nargs="+", metavar="MODULE", help="by name, such as NMU")
     add("--seeds", type=_positive, default=20, help="trained as one population")
-    add("--steps", type=_positive, default=50_000, help="of training, in thousands")
+    add(
+        "--steps",
+        type=_positive,
+        default=50_000,
+        help="of training, rounded up to whole thousands",
+    )
     return parser
 
 
@@ -374,6 +379,8 @@ def _seeds(options):
 
 def _modules(options):
     _import_keras(options)
+    import keras
+
     from keras_nalu.experiments import modules
 
     known = modules.LAYERS
@@ -381,16 +388,17 @@ def _modules(options):
     if unknown := [name for name in names if name not in known]:
         expected = ", ".join(known)
         raise Failure(f"no module {unknown[0]!r}. Expected one of {expected}", 2)
+    if keras.backend.backend() == "torch":
+        raise Failure(
+            "a population trains on TensorFlow or JAX. Try --backend tensorflow", 2
+        )
     print(modules.head(options.seeds), flush=True)
     for name in names:
         counts = {}
         for claim in modules.claims(name, seeds=options.seeds, steps=options.steps):
             started = time.perf_counter()
-            try:
-                with _warnings_in_one_line():
-                    counts[claim.operation] = int(sum(claim.solved(claim.train())))
-            except ValueError as error:  # of a population, on PyTorch
-                raise Failure(f"{error} Or try --backend {BACKENDS[0]}") from error
+            with _warnings_in_one_line():
+                counts[claim.operation] = int(sum(claim.solved(claim.train())))
             print(
                 f"{name}, {claim.operation}: {counts[claim.operation]} of "
                 f"{claim.seeds}, {time.perf_counter() - started:.0f} s",

@@ -8,20 +8,29 @@ import math
 import keras
 
 
-class _Uniform(keras.initializers.RandomUniform):
-    """Uniform between bounds that follow from the shape."""
+class _Seeded(keras.initializers.RandomUniform):
+    """With no argument but the seed."""
 
     def __init__(self, seed=None):
         super().__init__(seed=seed)
 
+    def get_config(self):
+        return {"seed": super().get_config()["seed"]}
+
+
+class _Uniform(_Seeded):
+    """Uniform between bounds that follow from the shape."""
+
     def __call__(self, shape, dtype=None):
+        if len(shape) != 2:
+            raise ValueError(
+                f"{type(self).__name__} is for kernels, of shape (inputs, units). "
+                f"Received: shape={tuple(shape)}. Try RandomUniform(0.25, 0.75)."
+            )
         r = self.radius(*shape)
         return keras.random.uniform(
             shape, self.center - r, self.center + r, dtype, self.seed
         )
-
-    def get_config(self):
-        return {"seed": super().get_config()["seed"]}
 
 
 @keras.saving.register_keras_serializable(package="keras_nalu")
@@ -91,7 +100,7 @@ class NMUUniform(_Uniform):
 
 
 @keras.saving.register_keras_serializable(package="keras_nalu")
-class UnitVector(_Uniform):
+class UnitVector(_Seeded):
     """A vector of length 1 in a random direction: an orthogonal matrix of one column.
 
     Args:

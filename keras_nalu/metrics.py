@@ -164,9 +164,9 @@ class BatchLossDeviation(_BatchLoss):
 class SparsityError(keras.metrics.Metric):
     """How far the worst entry of the effective weights is from its target value.
 
-    The targets are those of each arithmetic layer, such as -1, 0 and 1: at 0 the model
-    is a formula. It does not depend on the data, and is that of the weights after the
-    last step.
+    The targets are those of each arithmetic layer, such as -1, 0 and 1. It looks at no
+    gate, and counts an NPU's exponent of 2 as an error of 1. It does not depend on the
+    data, and is that of the weights after the last step.
 
     A `keras_nalu.Sequential`, `Model` or `Population` that is compiled with it tells it
     where to look, after loading, too. For any other Keras model give the model or

@@ -130,10 +130,11 @@ class Penalty(keras.regularizers.Regularizer):
 
     def at(self, w, step):
         """The penalty of a weight after that many steps of training."""
+        penalty = self.penalty(widen(ops.convert_to_tensor(w)))
         coefficient = self.coefficient
         if isinstance(coefficient, Schedule):
-            coefficient = coefficient(step)
-        return coefficient * self.penalty(widen(ops.convert_to_tensor(w)))
+            coefficient = ops.cast(coefficient(step), penalty.dtype)
+        return coefficient * penalty
 
     def __call__(self, w):
         if is_scheduled(self):
@@ -147,6 +148,9 @@ class Penalty(keras.regularizers.Regularizer):
 
     def __add__(self, other):
         return Sum([self, other])
+
+    def __radd__(self, other):
+        return Sum([other, self])
 
     def get_config(self):
         return {"coefficient": keras.saving.serialize_keras_object(self.coefficient)}
@@ -162,6 +166,8 @@ class Sum(Penalty):
 
     def __init__(self, terms):
         self.terms = [keras.regularizers.get(term) for term in terms]
+        if not all(callable(term) for term in self.terms):
+            raise ValueError(f"Expected penalties to add. Received: terms={terms!r}.")
 
     def at(self, w, step):
         return sum(
@@ -259,7 +265,8 @@ class INALUPenalty(Penalty):
 
         coefficient * mean(max(limit - |W|, 0))
 
-    Give it to the kernels and to the gate. The authors add it once the loss is small.
+    Give it to the kernels and to the gate. The authors add it once the loss is small;
+    a schedule that begins late comes near to that.
 
     Args:
         coefficient: A number, or a schedule of `keras.optimizers.schedules`.

@@ -269,3 +269,9 @@ def test_no_constraint():
     layer.W.assign([[0.0]])
     model.train_on_batch(np.ones((1, 1)), np.full((1, 1), 3.0))
     assert numpy(layer.W) == pytest.approx(6)
+
+
+def test_a_kernels_initializer_is_not_a_vectors():
+    text = r"is for kernels, of shape \(inputs, units\). Received: shape=\(3,\)"
+    with pytest.raises(ValueError, match=text):
+        NAUUniform()((3,))

@@ -506,7 +506,6 @@ def test_every_weight_counts_for_itself(cls):
     np.testing.assert_allclose([numpy(loss) for loss in model.losses], expected, 1e-6)
 
 
-@pytest.mark.filterwarnings("ignore:The model does not have any trainable weights")
 @pytest.mark.skipif(BACKEND == "torch", reason="trains no populations")
 def test_population_of_a_trained_template_counts_anew():
     model = line()
@@ -517,6 +516,7 @@ def test_population_of_a_trained_template_counts_anew():
     assert numpy(counts).tolist() == [0, 0]
 
 
+@pytest.mark.filterwarnings("ignore:The model does not have any trainable weights")
 def test_frozen_layer_waits():
     model = line()
     model.fit(X, Y, **FIT)
@@ -577,3 +577,39 @@ def test_other_schedules(cls, schedule):
     total = sum(float(schedule(step)) for step in range(STEPS))
     got = numpy(layer.W)[:, 0]
     np.testing.assert_allclose(got, np.array([0.9, 0.7]) - 0.01 * total, atol=1e-5)
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="keeps no float64")
+def test_schedule_in_float64():
+    """Keras adds no loss of float64 to one of float32, not of its own L2 either."""
+    layer = NMU(1, dtype="float64", kernel_regularizer=Sparsity(RAMP, low=0))
+    for step in range(3):
+        layer(X, training=True)
+        (loss,) = layer.losses
+        assert loss.dtype == "float64"
+        assert steps_of(layer) == {"W_steps": step + 1}
+
+
+def test_schedule_leaves_the_initial_weights_alone():
+    drawn = []
+    for penalty in (Sparsity(1.0), Sparsity(RAMP)):
+        keras.utils.set_random_seed(0)
+        initializer = keras.initializers.RandomUniform(seed=3)
+        layer = NPU(
+            1,
+            kernel_initializer=initializer,
+            gate_initializer=initializer,
+            kernel_regularizer=penalty,
+            gate_regularizer=penalty,
+        )
+        layer.build((None, 2))
+        drawn.append([numpy(w) for w in layer.trainable_weights])
+    assert all(map(np.array_equal, *drawn))
+
+
+def test_sum_takes_what_can_be_added():
+    both = keras.regularizers.L2(1.0) + Sparsity(1.0)
+    w = np.array([[0.5], [2.0]], "float32")
+    assert float(both(w)) == pytest.approx(0.25 + 4 + (0.5 + 1) / 2)
+    with pytest.raises(ValueError, match="Expected penalties to add"):
+        Sparsity(1.0) + None

@@ -40,7 +40,12 @@ class Claim:
         return self.operation in COMPARISONS
 
     def layer(self):
-        return LAYERS[self.module](1, **_penalties(self.module, self.steps))
+        return LAYERS[self.module](1, **_penalties(self.module, 1000 * self.epochs))
+
+    @property
+    def epochs(self):
+        """Of 1,000 steps."""
+        return -(-self.steps // 1000)
 
     def answer(self, x):
         if self.compares:
@@ -70,7 +75,9 @@ class Claim:
         keras.utils.set_random_seed(0)
         template = keras.Sequential([keras.Input((2,)), self.layer()])
         population = Population(template, self.seeds, seed=0)
-        rate = keras.optimizers.schedules.CosineDecay(self.learning_rate, self.steps)
+        rate = keras.optimizers.schedules.CosineDecay(
+            self.learning_rate, 1000 * self.epochs
+        )
         loss = "binary_crossentropy" if self.compares else "mse"
         population.compile(keras.optimizers.Adam(rate), loss)
         return population
@@ -81,7 +88,7 @@ class Claim:
         population.fit(
             self.draw,
             steps_per_epoch=1000,
-            epochs=-(-self.steps // 1000),
+            epochs=self.epochs,
             verbose=0,
             callbacks=list(callbacks),
         )

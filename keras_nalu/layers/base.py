@@ -7,10 +7,15 @@ Glossary:
 |----------------|-----------------|---------------|--------------------------------|
 | x              | the inputs      | (..., in)     | any                            |
 | W-hat, M-hat   | `W_hat`,`M_hat` | (in, units)   | any: the stored weights        |
+| W              | `W`             | (in, units)   | stored: [-1, 1] or [0, 1]      |
 | W              | `kernel`        | (in, units)   | effective: near -1, 0, 1       |
 | G              | `G`             | (in, units)   | any: the gate's stored weights |
-| g              | `gate(x)`       | (..., units)  | (0, 1)                         |
+| g, of NALUs    | `gate(x)`       | (..., units)  | (0, 1)                         |
+| g, of iNALUs   | `g`, `gate(x)`  | (units,)      | any stored, (0, 1) effective   |
+| g, of NPUs     | `g`,`relevance` | (in,)         | any stored, [0, 1] effective   |
 | y              | the outputs     | (..., units)  | any                            |
+
+An NMRU has twice the rows, an NSR `redundancy` times the columns.
 """
 
 import functools
@@ -190,6 +195,8 @@ class ArithmeticLayer(keras.layers.Layer):
         )
 
     def _add(self, name, shape, initializer, regularizer=None, constraint=None):
+        # A weight draws the same with and without a schedule.
+        index = len(self.weights) - len(self.scheduled)
         if is_scheduled(regularizer):
             steps = self.add_weight(
                 shape=(),
@@ -204,7 +211,7 @@ class ArithmeticLayer(keras.layers.Layer):
         return self.add_weight(
             shape=(self._in, self.units) if shape is None else shape,
             initializer=_own_draw(
-                initializers.get(initializer or self.initializer), len(self.weights)
+                initializers.get(initializer or self.initializer), index
             ),
             regularizer=regularizer,
             constraint=constraint,
@@ -228,7 +235,12 @@ class ArithmeticLayer(keras.layers.Layer):
         return {name: getattr(self, name) for name in self.targets}
 
     def sparsity_error(self):
-        """How far the worst entry of the kernels is from its nearest target value."""
+        """How far the worst entry of the kernels is from its nearest target value.
+
+        Of the effective weights alone, not of gates and biases; of an NPU, whose powers
+        may be any, an exponent of 2 counts as an error of 1. `keras_nalu.formula` knows
+        better what acts.
+        """
         distances = [
             keras.ops.max(ops.distance(kernel, self.targets[name]))
             for name, kernel in self.kernels.items()
@@ -236,7 +248,7 @@ class ArithmeticLayer(keras.layers.Layer):
         return functools.reduce(keras.ops.maximum, distances)
 
     def is_discrete(self, tolerance=1e-3):
-        """Whether every entry of the kernels is that near to one of its targets."""
+        """Whether every entry of the kernels is that near: see `sparsity_error`."""
         return bool(self.sparsity_error() <= tolerance)
 
     def compute_output_shape(self, input_shape):

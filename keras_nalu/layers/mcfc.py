@@ -83,9 +83,10 @@ class MulMCFC(GatedLayer):
         y = exp(log(x) W + bias)                                                 (2)
 
     Use it where the answer is a product of positive inputs. A negative input makes it
-    NaN; at 0 the output is 0 and the gradients are NaN. The weights reach 1 only where
-    the gate saturates, and `keras_nalu.regularizers.NegativeSquare` drives it there. It
-    runs in float32 at least, whatever the dtype policy.
+    NaN; at 0 the output is 0, NaN where a weight is exactly 0 (0 * inf), and so are the
+    gradients. The weights reach 1 only where the gate saturates, and
+    `keras_nalu.regularizers.NegativeSquare` drives it there. It runs in float32 at
+    least, whatever the dtype policy.
 
     Args:
         units: Size of the last axis of the outputs.

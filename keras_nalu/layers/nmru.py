@@ -15,8 +15,8 @@ class NMRU(ArithmeticLayer):
         y = prod_i (W_i |z_i| + 1 - W_i) * cos(pi sum_i W_i [z_i < 0])           (2)
 
     The sign is that of the product of the chosen `z_i`. Use it where the answer is a
-    product or quotient of some of the inputs, of any sign; of the modules that divide
-    it is the one that succeeds most often. Trained with
+    product or quotient of some of the inputs, of any sign; its authors
+    found that of the modules that divide it succeeds most often. Trained with
     `keras_nalu.regularizers.Sparsity(ramp, low=0)`, its weights end at 0 and 1.
 
     A divisor nearer to 0 than the smallest normal number counts as that: 1 / 0 is

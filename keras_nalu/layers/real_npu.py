@@ -26,8 +26,9 @@ class RealNPU(GatedLayer):
     policy. Where it overflows it is infinite, and the gradients may be NaN.
 
     The modified RealNPU of Mistry et al. (arXiv:2110.05177) is this layer with
-    `kernel_constraint=Clip(-1, 1)`, `gate_constraint=Clip(0, 1)`, the initializer
-    `NAUUniform`, and `Discretization` and `Sparsity(low=0)` added to the penalties.
+    `kernel_constraint=Clip(-1, 1)`, `gate_constraint=Clip(0, 1)`,
+    `kernel_initializer=NAUUniform`, and to the penalties added `Discretization` on the
+    kernel and `Sparsity(low=0)` on the gate.
 
     Args:
         units: Size of the last axis of the outputs.

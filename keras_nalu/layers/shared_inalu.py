@@ -15,8 +15,8 @@ class SharedINALU(GatedLayer):
         s = prod_i (sign(x_i) |W_i| + 1 - |W_i|)                                 (4)
         y = sigmoid(g) * a + (1 - sigmoid(g)) * m * s                            (5)
 
-    The gate does not depend on the inputs. `INALU`, with weights of their own, succeeds
-    more often.
+    The gate does not depend on the inputs. In its authors' experiments `INALU`, with
+    weights of their own, succeeded more often.
 
     Use it where inputs are of any sign, and for every operation. A product is at most
     `exp(omega)`, 4.9e8. The published training adds the penalty

@@ -1,3 +1,4 @@
+import numbers
 from typing import Any
 
 import keras
@@ -20,7 +21,8 @@ class SNMU(ArithmeticLayer):
     training out of other solutions. Use it where an `NMU` gets stuck.
 
     Trained with `keras_nalu.regularizers.Sparsity(ramp, low=0)`, as an NMU. A noise
-    range that reaches 0 lets the divisor become 0.
+    range that reaches 0 lets the divisor become 0, and "batch" gives NaN for a batch of
+    one number over and over.
 
     The product runs in float32 at least, whatever the dtype policy. Where it overflows
     it is infinite, and the gradients may be NaN.
@@ -33,7 +35,7 @@ class SNMU(ArithmeticLayer):
             every training step.
         noise_range: The bounds of the noise, or "batch" for 1 and `1 + 1 / std(x)`,
             with the deviation over all entries of the batch.
-        seed: Of the noise: an integer or `keras.random.SeedGenerator`.
+        seed: An integer makes the noise reproducible.
         **kwargs: `name`, `dtype` and the other arguments of any Keras layer.
 
     Input shape: `(..., features)`, of rank 2 or more.
@@ -67,12 +69,12 @@ class SNMU(ArithmeticLayer):
 
     def __init__(self, units, *, noise_range=(1, 5), seed=None, **kwargs):
         super().__init__(units, **kwargs)
-        if noise_range != "batch" and not _is_range(noise_range):
+        is_batch = isinstance(noise_range, str) and noise_range == "batch"
+        if not is_batch and not _is_range(noise_range):
             raise ValueError(
                 "Expected `noise_range` to be two numbers low < high, or 'batch'. "
                 f"Received: noise_range={noise_range!r}. Try noise_range=(1, 5)."
             )
-        is_batch = noise_range == "batch"
         self.noise_range: Any = noise_range if is_batch else tuple(noise_range)
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
@@ -106,7 +108,9 @@ class SNMU(ArithmeticLayer):
 
 def _is_range(value):
     pair = isinstance(value, tuple | list) and len(value) == 2
-    return pair and value[0] < value[1]
+    return (
+        pair and all(isinstance(n, numbers.Real) for n in value) and value[0] < value[1]
+    )
 
 
 def _high(x):

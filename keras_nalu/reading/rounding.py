@@ -6,7 +6,7 @@ import numpy as np
 from keras_nalu import layers
 from keras_nalu.layers.base import walk_layers
 from keras_nalu.reading.equations import nearest, slope, to_numpy
-from keras_nalu.reading.formula import chain, run, to_rows
+from keras_nalu.reading.models import chain, run, to_rows
 
 #: Of the kernels that are tanh(W_hat) * sigmoid(M_hat), the stored weights.
 HATS = {
