@@ -142,6 +142,7 @@ def population(model, size, compiled=("sgd", "mse"), **options):
 
 
 @no_population
+@pytest.mark.slow
 def test_members_stop_as_if_alone():
     crowd = population(adder(), 4, [keras.optimizers.SGD(0.01), "mse"])
     # Near, far, further; and one that is not a number.
@@ -276,6 +277,7 @@ def test_leaves_what_improves():
 
 
 @pytest.mark.parametrize("epochs", [4, 6, 10])
+@pytest.mark.slow
 def test_halves_are_those_of_the_losses(epochs):
     """The published rule, on every single loss, says what is right."""
     rng, said = np.random.default_rng(0), []

@@ -554,6 +554,7 @@ def test_against_scalar_loops_in_float64(name, training, differentiate):
     ("policy", "eps"), [("mixed_float16", 2**-10), ("mixed_bfloat16", 2**-7)]
 )
 @pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.slow
 def test_half_precision_against_scalar_loops(name, policy, eps):
     """Most is done in float32: the worst measured is an eighth of it."""
     layer, x = draw(name, dtype=policy)

@@ -1309,6 +1309,7 @@ def test_compiling_anew():
     assert [*fit(population).members] == ["loss", "mse", "msle"]
 
 
+@pytest.mark.slow
 def test_sparsity_error_of_every_member(tmp_path):
     template = stacked(lambda: NAC(2), lambda: keras_nalu.NMU(1))(keras.Sequential)
     population = Population(template, SIZE, seed=1)

@@ -456,6 +456,7 @@ def find(model):
 
 @pytest.mark.parametrize("cls", CLASSES)
 @pytest.mark.parametrize("wrap", [shared, in_time, nested, lambda x: Inner()(x)])
+@pytest.mark.slow
 def test_layers_within_others(cls, wrap):
     inputs = keras.Input((2,))
     model = cls(inputs, wrap(inputs))
@@ -567,6 +568,7 @@ def test_own_loop():
 )
 @pytest.mark.parametrize("cls", [keras.Sequential, keras_nalu.Sequential])
 @pytest.mark.filterwarnings("ignore:Training step by step")
+@pytest.mark.slow
 def test_other_schedules(cls, schedule):
     """Without labels' pull: a step moves each weight by the slope of the penalty."""
     layer = NAU(1, kernel_regularizer=L1(schedule), name="nau")
