@@ -56,7 +56,9 @@ def signed_product(x, W, epsilon, omega):
     x = widen(x)
     log = ops.log(ops.maximum(magnitude(x), epsilon))
     m = ops.exp(ops.minimum(ops.matmul(log, W), omega))
-    return m * gated_product(ops.sign(x), magnitude(W))
+    A = magnitude(W)
+    # Not `product`: beside the other path it takes TensorFlow twice as long.
+    return m * ops.prod(A * ops.expand_dims(ops.sign(x), -1) + (1 - A), axis=-2)
 
 
 def noisy_product(x, noise, W):
