@@ -122,11 +122,13 @@ class Stream:
         self.members = members
         self.calls = 0
 
-    def uniform(self, shape, low=0.0, high=1.0):
-        """Numbers in [low, high), of this shape; behind an axis of the members'."""
+    def uniform(self, shape, low=0.0, high=1.0, members=None):
+        """Numbers in [low, high), of this shape; behind an axis of the members', or of
+        another number of them, where some are to see the same."""
         self.calls += 1
         seed = self.seed + keras.ops.convert_to_tensor([self.calls, 0], "int32")
-        shape = tuple(shape) if self.members is None else (self.members, *shape)
+        members = self.members if members is None else members
+        shape = tuple(shape) if members is None else (members, *shape)
         return backend_module().uniform(seed, shape, low, high)
 
 
@@ -150,11 +152,14 @@ class Drawing:
 
 
 class Draws(keras.utils.PyDataset):
-    """Batches that a function draws on the device, without end."""
+    """Batches that a function draws on the device, without end.
+
+    The same in every epoch, if it `repeats`. A seed makes them reproducible.
+    """
 
     num_batches = None
 
-    def __init__(self, draw, steps, members=None):
+    def __init__(self, draw, steps, members=None, seed=None, repeats=False):
         super().__init__()
         if steps is None:
             raise ValueError(
@@ -164,11 +169,14 @@ class Draws(keras.utils.PyDataset):
             )
         self.reader = Drawing(draw, members)
         self.steps = steps
+        self.repeats = repeats
         self.position = self.count = 0
-        # The generator that `keras.utils.set_random_seed` seeds; the calls of `uniform`
-        # count on from the first number, the batches from the second.
-        key = np.random.randint(2**31 - 2**16)  # noqa: NPY002
-        self.seed = keras.ops.convert_to_tensor([key, 0], "int32")
+        if seed is None:
+            # From the generator that `keras.utils.set_random_seed` seeds.
+            seed = np.random.randint(2**31 - 2**16)  # noqa: NPY002
+        # The calls of `uniform` count on from the first number, the batches from the
+        # second.
+        self.seed = keras.ops.convert_to_tensor([seed, 0], "int32")
         self.batch_size = count_rows(self[0])
 
     def __getitem__(self, index):
@@ -179,6 +187,8 @@ class Draws(keras.utils.PyDataset):
 
     def chunk(self, steps, _):
         steps = min(steps, self.steps - self.position)
+        if self.repeats:
+            self.count = self.position
         self.position = (self.position + steps) % self.steps
         first = self.count
         self.count += steps

@@ -174,6 +174,7 @@ class Fused(Base):
         gives to Keras in our wrapping."""
         x = call.get("x")
         if isinstance(x, feeds.ENDLESS):
+            call[steps] = x.steps
             return x
         data = x, call.get("y"), call.get("sample_weight")
         # Keras knows how to weigh the classes, how to go on after `steps` and what to

@@ -1,5 +1,6 @@
 """Many models of one architecture, trained as one."""
 
+import contextlib
 import functools
 import itertools
 import numbers
@@ -15,8 +16,8 @@ from keras_nalu.training import feeds
 from keras_nalu.training.fused import Fused, arguments, told, watch
 from keras_nalu.training.initial import draw_members, variables_of
 
-#: Optimizers that treat every weight by itself: each member of stacked weights is
-#: updated as it would be alone.
+#: Keras' optimizers that treat every weight by itself: each member of stacked weights
+#: is updated as it would be alone. A class of one's own says so: `elementwise = True`.
 ELEMENTWISE = "Adadelta Adagrad Adam Adamax AdamW Ftrl Lion Nadam RMSprop SGD".split()
 QUANTILES = {"": 0.5, "_min": 0, "_q1": 0.25, "_q3": 0.75, "_max": 1}
 
@@ -55,8 +56,9 @@ class Population(Fused, keras.Model):
     Raises:
         ValueError: the template has no input, `size` is not a positive integer, the
             backend is PyTorch; in `compile`, an optimizer that does not treat every
-            weight by itself, clipping by norm, float16 with its loss scaling, or
-            running eagerly; in `fit`, data for another number of members.
+            weight by itself, clipping by norm of gradients that are accumulated,
+            float16 with its loss scaling, or running eagerly; in `fit`, data for
+            another number of members.
 
     Example:
 
@@ -350,6 +352,7 @@ class Population(Fused, keras.Model):
 
             if training:
                 gradients, seen = gradient(lose, values["trainable"])
+                gradients = _clip(self.optimizer, gradients)
             else:
                 gradients, seen = [], lose(values["trainable"])[1]
             y_pred, scores, state = seen
@@ -362,7 +365,8 @@ class Population(Fused, keras.Model):
         _assign(self.non_trainable_variables, state)
         _assign(self._scores.variables, scores)
         if training:
-            self.optimizer.apply(gradients, self.trainable_variables)
+            with _unclipped(self.optimizer):
+                self.optimizer.apply(gradients, self.trainable_variables)
         return logs
 
     def _each(self, function, data, scores=True):
@@ -602,19 +606,47 @@ def _of_each(constraint):
 
 def _elementwise(optimizer):
     known = [getattr(keras.optimizers, name) for name in ELEMENTWISE]
-    if type(optimizer) not in known:
+    if type(optimizer) not in known and not getattr(optimizer, "elementwise", False):
         raise ValueError(
             "Expected an optimizer that treats every weight by itself: each member is "
             f"to train as it would alone. Received: {type(optimizer).__name__}. "
-            f"Try one of {', '.join(ELEMENTWISE)}."
+            f"Try one of {', '.join(ELEMENTWISE)}; or, where that is so of a class of "
+            "your own, give it `elementwise = True`."
         )
-    for name in ("clipnorm", "global_clipnorm"):
-        if getattr(optimizer, name) is not None:
-            raise ValueError(
-                f"`{name}` would clip the gradient of all members together. Received: "
-                f"{name}={getattr(optimizer, name)}. Try `clipvalue`."
-            )
+    clips = optimizer.clipnorm is not None or optimizer.global_clipnorm is not None
+    if clips and optimizer.gradient_accumulation_steps:
+        raise ValueError(
+            "A population clips by norm what each step gives. Received: `clipnorm` or "
+            "`global_clipnorm`, and gradient_accumulation_steps="
+            f"{optimizer.gradient_accumulation_steps}. Try larger batches."
+        )
     return optimizer
+
+
+def _clip(optimizer, gradients):
+    """Clips one member's gradients by norm; of all members at once Keras' own would."""
+    norms = [ops.norm(gradient) for gradient in gradients]
+    limit = optimizer.clipnorm
+    if optimizer.global_clipnorm is not None:
+        limit = optimizer.global_clipnorm
+        norms = [ops.norm(ops.stack(norms))] * len(norms)
+    if limit is None:
+        return gradients
+    return [
+        gradient * (limit / ops.maximum(norm, limit))
+        for gradient, norm in zip(gradients, norms, strict=True)
+    ]
+
+
+@contextlib.contextmanager
+def _unclipped(optimizer):
+    names = "clipnorm", "global_clipnorm"
+    limits = {name: getattr(optimizer, name) for name in names}
+    vars(optimizer).update(dict.fromkeys(names))
+    try:
+        yield
+    finally:
+        vars(optimizer).update(limits)
 
 
 def _scorer(model):
