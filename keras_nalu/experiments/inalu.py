@@ -1,0 +1,274 @@
+"""How iNALU is trained: by its authors, and in the benchmark of Mistry et al.
+
+The numbers are those of the authors' published code. It trains the iNALUs and the NALU
+beside them in the same way:
+
+- RMSProp that clips, takes kernels and gates in turn, and adds steps along the penalty:
+  `INALURMSprop`, in a `PenalizedPopulation`;
+- weights drawn anew every ten epochs where the training is stuck:
+  `keras_nalu.INALUReinitialize`;
+- 64,000 rows in batches of 64, the same and in the same order in each of 100 epochs.
+
+It differs from their code in this:
+
+- That one looks whether it is stuck after each of the 1,000 batches of every tenth
+  epoch, and here it is once, before the first.
+- That one remembers the loss of a penalized batch from behind the penalty's step on the
+  kernels, here it is that from before the batch. Only losses below 1 are concerned, and
+  only the look asks for them.
+
+Reference: Schlör, Ring and Hotho, iNALU: Improved Neural Arithmetic Logic Unit, 2020,
+arXiv:2003.07629; published code for TensorFlow 1.8.
+"""
+
+import math
+
+import keras
+import numpy as np
+from keras import ops
+from keras.initializers import RandomNormal
+
+from keras_nalu.callbacks import INALUReinitialize
+from keras_nalu.layers import INALU, NALU, SharedINALU
+from keras_nalu.layers.base import GatedLayer, walk_layers
+from keras_nalu.metrics import BatchLossDeviation, LastBatchLoss
+from keras_nalu.regularizers import INALUPenalty, LinearRamp
+from keras_nalu.training import Population
+
+
+@keras.saving.register_keras_serializable(package="keras_nalu")
+class NALUBesideINALU(NALU):
+    """A NALU that begins as the iNALUs do that it is compared with."""
+
+    def build(self, input_shape):
+        GatedLayer.build(self, input_shape)
+        self.W_hat = self.add_kernel("W_hat", initializer=RandomNormal(1.0, 0.1))
+        self.M_hat = self.add_kernel("M_hat", initializer=RandomNormal(-1.0, 0.1))
+        self.G = self.add_gate("G", initializer=RandomNormal(0.0, 0.1))
+
+
+MODULES = {"INALU": INALU, "SharedINALU": SharedINALU, "NALU": NALUBesideINALU}
+
+
+def layers(module):
+    """The one layer that is trained: "INALU" has weights of their own for sum and
+    product ("iw"), "SharedINALU" the same ("sw"); "NALU" is the paper's "NALU (m)".
+
+    All begin with W_hat from N(1, 0.1), M_hat from N(-1, 0.1) and gates from N(0, 0.1).
+    """
+    if module not in MODULES:
+        raise ValueError(
+            f"Unknown module. Received: {module!r}. Expected one of "
+            f"{', '.join(MODULES)}."
+        )
+    return [MODULES[module](1)]
+
+
+@keras.saving.register_keras_serializable(package="keras_nalu")
+class PenalizedPopulation(Population):
+    """A population that tells its `INALURMSprop` every member's loss of the batch.
+
+    The loss is the mean squared error. The logs have `last_batch_loss`, from before the
+    update, and `batch_loss_deviation`, for which `INALUReinitialize` asks.
+    """
+
+    def compile(self, optimizer, loss="mse", *, metrics=None, **kwargs):
+        mse = keras.losses.MeanSquaredError()
+        own = {
+            metric.name: metric
+            for metric in (LastBatchLoss(mse), BatchLossDeviation(mse))
+        }
+        # Where it is loaded, they are among the given.
+        given = {getattr(metric, "name", metric): metric for metric in metrics or []}
+        super().compile(optimizer, loss, metrics=[*(own | given).values()], **kwargs)
+
+    def _run(self, data, training):
+        logs = super()._run(data, training)
+        if training:
+            losses = logs["last_batch_loss"]
+            self.optimizer.penalize(self.trainable_variables, losses)
+        return logs
+
+
+@keras.saving.register_keras_serializable(package="keras_nalu")
+class INALURMSprop(keras.optimizers.Optimizer):
+    """RMSProp that takes kernels and gates in turn, and adds steps along the penalty.
+
+        s <- 0.9 s + 0.1 g ** 2                                                  (1)
+        w <- w - learning_rate g / sqrt(s + 1e-10)                               (2)
+
+    `g` is the gradient of the batch's loss, each entry clipped. Of ten batches the
+    first eight train the kernels, and the last two the gates; what is not trained keeps
+    its `s`. That begins at 1, as in TensorFlow 1, and not at 0, as in Keras.
+
+    After batch number `begin`, a member whose loss of the batch was below 1, before
+    that update, makes a second step by (1) and (2), with the same `s`, of kernels and
+    gates alike: `g` is the gradient of the sum of `INALUPenalty(0.05)` over all
+    weights. (That is at most 0.05, and so never clipped.) The population has to call
+    `penalize`: it is a `PenalizedPopulation`. A member of it that trains on alone makes
+    no such steps.
+
+    Constraints are not applied.
+
+    Args:
+        learning_rate: A number or a schedule.
+        clipvalue: The largest magnitude of an entry of the gradient.
+        begin: How many batches are trained on without a penalty.
+        name: Name of the optimizer.
+    """
+
+    elementwise = True
+    #: What makes the models that this optimizer trains.
+    population = PenalizedPopulation
+
+    def __init__(
+        self, learning_rate=0.01, clipvalue=0.1, begin=11_000, name="inalu_rmsprop"
+    ):
+        super().__init__(learning_rate=learning_rate, clipvalue=clipvalue, name=name)
+        self.begin = begin
+
+    def build(self, variables):
+        if not self.built:
+            super().build(variables)
+            # In a function: Keras would take what it finds for variables of its own.
+            self.trained = lambda: variables
+            self.squares = self.add_optimizer_variables(variables, "square", "ones")
+
+    def apply(self, grads, trainable_variables=None):
+        if trainable_variables is not None:
+            self.build(list(trainable_variables))
+        gates = self.iterations % 10 >= 8
+        for w, s, g in zip(self.trained(), self.squares, grads, strict=True):
+            due = gates if _is_gate(w) else ops.logical_not(gates)
+            self._move(w, s, ops.clip(g, -self.clipvalue, self.clipvalue), due)
+        self.iterations.assign_add(1)
+
+    def penalize(self, variables, losses):
+        """The second step, after `apply`, of the members with a loss below 1."""
+        due = ops.logical_and(self.iterations > self.begin, losses < 1)
+        for w, s in zip(variables, self.squares, strict=True):
+            slope = 0.05 / math.prod(w.shape[1:])
+            g = ops.where(ops.abs(w) < 20, -slope * ops.sign(w), 0.0)
+            self._move(w, s, g, ops.reshape(due, (-1, *[1] * (len(w.shape) - 1))))
+
+    def _move(self, weight, square, g, due):
+        w, s = ops.convert_to_tensor(weight), ops.convert_to_tensor(square)
+        squares = 0.9 * s + 0.1 * ops.square(g)
+        moved = w - self.learning_rate * g / ops.sqrt(squares + 1e-10)
+        weight.assign(ops.where(due, moved, w))
+        square.assign(ops.where(due, squares, s))
+
+    def get_config(self):
+        config = super().get_config()
+        names = ("learning_rate", "clipvalue", "name")
+        return {name: config[name] for name in names} | {"begin": self.begin}
+
+
+def _is_gate(variable):
+    # In a population the name is the whole path.
+    return variable.name.split("_")[-1] in ("g", "G")
+
+
+def optimizer():
+    """What trains all three modules; 11,000 batches are the first 11 epochs."""
+    return INALURMSprop()
+
+
+def callbacks():
+    """What comes between the epochs, of 1,000 batches."""
+    return [INALUReinitialize()]
+
+
+@keras.saving.register_keras_serializable(package="keras_nalu")
+class PortedINALU(INALU):
+    """An iNALU that begins as in the benchmark of Mistry et al.
+
+    Those are the numbers of the file of the authors' code that has the layer; their
+    training scripts override them.
+    """
+
+    def build(self, input_shape):
+        GatedLayer.build(self, input_shape)
+        W, M = RandomNormal(0.88, 0.2), RandomNormal(0.5, 0.2)
+        self.W_a_hat = self.add_kernel("W_a_hat", initializer=W)
+        self.M_a_hat = self.add_kernel("M_a_hat", initializer=M)
+        self.W_m_hat = self.add_kernel("W_m_hat", initializer=W)
+        self.M_m_hat = self.add_kernel("M_m_hat", initializer=M)
+        self.g = self.add_gate("g", (self.units,), RandomNormal(0.0, 0.2))
+
+
+#: A count of steps from which on the penalty is on; below, it is off.
+ON = 2**20
+
+
+def port_layers():
+    """The iNALU of the benchmark of Mistry et al., with a penalty that is off until
+    `PenalizeByError` switches it on."""
+    penalty = INALUPenalty(LinearRamp(0.05, ON - 1, ON))
+    return [PortedINALU(1, kernel_regularizer=penalty, gate_regularizer=penalty)]
+
+
+def port_optimizer():
+    """Theirs: of all weights at once. The epsilon is PyTorch's."""
+    return keras.optimizers.Adam(1e-3, epsilon=1e-8, clipvalue=0.1)
+
+
+def port_callbacks(errors):
+    """What Mistry et al. do between epochs, which have to be of 1,000 steps.
+
+    Args:
+        errors: A function that returns the last measured interpolation error of every
+            member. It is asked at the begin of an epoch, and so the error has to be
+            measured before the first step, and after every epoch.
+    """
+    return [PenalizeByError(errors), ReinitializeByError(errors)]
+
+
+class PenalizeByError(keras.callbacks.Callback):
+    """Adds the penalty to the loss of the members whose error is below 1.
+
+    Switched for a whole epoch, and never on in the first epochs. In the published code
+    it begins with step 10,001, here one step before.
+
+    Args:
+        errors: A function that returns the last measured error of every member.
+        begin: The first epoch with a penalty.
+    """
+
+    def __init__(self, errors, begin=10):
+        super().__init__()
+        self.errors = errors
+        self.begin = begin
+
+    def on_epoch_begin(self, epoch, logs=None):
+        on = (np.asarray(self.errors()) < 1) & (epoch >= self.begin)
+        for layer in walk_layers(self.model.template):
+            for penalty in getattr(layer, "scheduled", ()):
+                self.model.stacked(penalty.steps).assign(np.where(on, ON, 0))
+
+
+class ReinitializeByError(INALUReinitialize):
+    """Draws from the initial distributions where the error does not fall.
+
+    The rule is that of `INALUReinitialize`. Every step counts with the error that was
+    last measured before it, and there must be 5,000 of them. The published code looks
+    every ten steps, here it is at the begin of every epoch.
+
+    Args:
+        errors: A function that returns the last measured error of every member.
+        losses: How many steps there must be.
+        **kwargs: `threshold`, as for `INALUReinitialize`.
+    """
+
+    def __init__(self, errors, losses=5000, **kwargs):
+        super().__init__(every=1, losses=losses, initializer=None, **kwargs)
+        self.errors = errors
+
+    def on_epoch_begin(self, epoch, logs=None):
+        super().on_epoch_begin(epoch, logs)
+        self._error = np.asarray(self.errors())
+
+    def on_epoch_end(self, epoch, logs=None):
+        steps = np.full(self._members, self._batches)
+        row = np.array([steps, self._error, np.zeros(self._members)])
+        self._epochs = np.append(self._epochs, row[:, None], axis=1)
