@@ -1,0 +1,80 @@
+"""Runs the experiments of a suite, and keeps their rows."""
+
+import dataclasses
+import time
+
+import keras
+
+from keras_nalu.experiments import engines
+from keras_nalu.experiments.suites import SUITES
+
+
+def select(suite, modules=(), operations=(), threshold=None, **changes):
+    """The experiments of a suite, or some of them.
+
+    Args:
+        suite: A name in `SUITES`.
+        modules: Their names, or none for all.
+        operations: Their names or how these begin, such as "mul"; or none for all.
+        threshold: The rule for what counts as solved, where a suite has two.
+        **changes: `seeds` and `steps`, in the place of the suite's.
+    """
+    if suite not in SUITES:
+        expected = ", ".join(SUITES)
+        raise ValueError(f"no suite {suite!r}. Expected one of {expected}")
+    given = {} if threshold is None else {"threshold": threshold}
+    if given and not SUITES[suite].has_thresholds:
+        raise ValueError(f"the suite {suite} has one threshold rule, that of its paper")
+    experiments = list(SUITES[suite].experiments(**given))
+    known = list(dict.fromkeys(experiment.module for experiment in experiments))
+    tasks = list(dict.fromkeys(experiment.task.operation for experiment in experiments))
+    if unknown := [name for name in modules if name not in known]:
+        expected = ", ".join(known)
+        raise ValueError(f"no module {unknown[0]!r} in {suite}. Expected {expected}")
+    for name in operations:
+        if not any(task.startswith(name) for task in tasks):
+            expected = ", ".join(tasks)
+            raise ValueError(f"no operation {name!r} in {suite}. Expected {expected}")
+    changes = {name: value for name, value in changes.items() if value is not None}
+    return [
+        dataclasses.replace(experiment, **changes)
+        for experiment in experiments
+        if (not modules or experiment.module in modules)
+        and (not operations or experiment.task.operation.startswith(tuple(operations)))
+    ]
+
+
+def train(experiment):
+    """The rows of an experiment; what a process of its own is told to do."""
+    return experiment.run()
+
+
+def run(experiments, results, workers=1, scheduler=None, progress=None):
+    """Trains, and keeps the rows of every experiment as it ends.
+
+    Yields (experiment, rows, error): one of the last two is `None`.
+    """
+    results.check()
+    function = train
+    if workers == 1 and not scheduler:
+
+        def function(experiment):
+            def tell(steps):
+                if progress:
+                    progress(steps * experiment.members)
+
+            return experiment.run(tell)
+
+    for outcome in engines.completed(function, experiments, workers, scheduler):
+        if outcome.error is None:
+            backend = keras.backend.backend()
+            results.write(outcome.group, backend, outcome.rows)
+        yield outcome.group, outcome.rows, outcome.error
+
+
+def measured_rate(experiment):
+    """Steps of one member in a second, measured over a hundred of all."""
+    times = []
+    brief = dataclasses.replace(experiment, steps=300, log_every=100)
+    brief.run(lambda _: times.append(time.perf_counter()))
+    return brief.members * 100 / (times[-1] - times[-2])

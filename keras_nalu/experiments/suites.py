@@ -1,0 +1,404 @@
+"""The papers' benchmarks: which modules, with which recipes, on which tasks."""
+
+from typing import Any, NamedTuple
+
+import keras
+from keras.optimizers import Adam
+
+from keras_nalu.constraints import Clip
+from keras_nalu.experiments import inalu, ports
+from keras_nalu.experiments.experiment import Experiment
+from keras_nalu.experiments.tasks import (
+    DISTRIBUTIONS,
+    MIXED_SIGNS,
+    Arithmetic,
+    Comparison,
+    FourFunctions,
+    InaluArithmetic,
+    Running,
+    Simple,
+    SingleModule,
+)
+from keras_nalu.initializers import NACUniform, NAUUniform
+from keras_nalu.layers import (
+    GNALU,
+    MCFC,
+    NAC,
+    NALU,
+    NAU,
+    NMRU,
+    NMU,
+    NRU,
+    NSR,
+    SNMU,
+    ArithmeticCell,
+    MulMCFC,
+    NACMul,
+    SeparateNALU,
+)
+from keras_nalu.regularizers import (
+    L1,
+    Discretization,
+    LinearRamp,
+    NegativeSquare,
+    Sparsity,
+    StepwiseGrowth,
+)
+
+
+def adam(rate=1e-3, **kwargs):
+    """PyTorch's, of the published code."""
+    return Adam(rate, epsilon=1e-8, **kwargs)
+
+
+def _gated():
+    """The initial weights of NAC and NALU in the published code."""
+    return {"kernel_initializer": NACUniform(), "gate_initializer": "glorot_uniform"}
+
+
+def _sparse(coefficient, low, start, end):
+    return Sparsity(LinearRamp(coefficient, start, end), low=low)
+
+
+def _npu(layer, first, last, **kwargs):
+    l1 = L1(StepwiseGrowth(first, last))
+    return [layer(1, kernel_regularizer=l1, gate_regularizer=l1, **kwargs)]
+
+
+def _modified(start, end):
+    l1 = L1(StepwiseGrowth(1e-9, 1e-7))
+    return [
+        ports.BlockedRealNPU(
+            1,
+            kernel_regularizer=l1 + Discretization(LinearRamp(1, start, end)),
+            gate_regularizer=l1 + _sparse(1, 0, start, end),
+            kernel_constraint=Clip(-1, 1),
+            gate_constraint=Clip(0, 1),
+            kernel_initializer=NAUUniform(),
+        )
+    ]
+
+
+def recipe(module, operation, inputs=2):
+    """How the published code trains a module on the single module task.
+
+    Returns the arguments of an `Experiment`. The schedules are those of 50,000 steps,
+    and for more than two inputs those of 100,000.
+    """
+    ramp = (20_000, 35_000) if inputs == 2 else (50_000, 75_000)
+    growth = (1e-7, 1e-5) if operation == "multiply" else (1e-9, 1e-7)
+    optimizer, rules = adam(), ()
+    match module:
+        case "NAC":
+            layers = [NAC(1, kernel_initializer=NACUniform())]
+        case "NACMul":
+            layers = [NACMul(1, kernel_initializer=NACUniform())]
+        case "NALU":
+            layers = [NALU(1, **_gated())]
+        case "GNALU":
+            layers = [GNALU(1, **_gated())]
+        case "NAU":
+            layers = [NAU(1, kernel_regularizer=_sparse(0.01, -1, *ramp))]
+        case "NMU":
+            layers = [NMU(1, kernel_regularizer=_sparse(10, 0, *ramp))]
+        case "SNMU":
+            layers = [SNMU(1, kernel_regularizer=_sparse(10, 0, *ramp))]
+        case "NPU":
+            layers, optimizer = _npu(ports.BlockedNPU, *growth), adam(5e-3)
+        case "RealNPU":
+            layers, optimizer = _npu(ports.BlockedRealNPU, *growth), adam(5e-3)
+        case "RealNPU (modified)":
+            ends = (40_000, 50_000) if inputs == 2 else ramp
+            layers, optimizer = _modified(*ends), adam(5e-3)
+        case "NRU":
+            layers = [NRU(1, kernel_regularizer=_sparse(10, -1, *ramp))]
+            optimizer = adam(1.0 if inputs == 2 else 1e-3)
+        case "NMRU":
+            layers = [NMRU(1, kernel_regularizer=_sparse(10, 0, *ramp))]
+            optimizer = adam(1e-2, global_clipnorm=1.0)
+        case "MCFC" | "MulMCFC":
+            large = NegativeSquare(LinearRamp(10, *ramp))
+            kind = MCFC if module == "MCFC" else MulMCFC
+            layers = [kind(1, kernel_regularizer=large, gate_regularizer=large)]
+        case "INALU":
+            layers, optimizer = inalu.port_layers(), inalu.port_optimizer()
+            rules = ("inalu port",)
+        case _:
+            raise ValueError(
+                "There is no published recipe for that. Received: "
+                f"module={module!r}. Give an `Experiment` layers and an optimizer."
+            )
+    return {"layers": layers, "optimizer": optimizer, "rules": rules}
+
+
+SUMS = "NAC", "NALU", "NAU", "INALU", "GNALU"
+PRODUCTS = "NMU", "NACMul", "NALU", "NPU", "RealNPU", "INALU", "GNALU"
+QUOTIENTS = "NACMul", "NALU", "NPU", "RealNPU", "INALU", "GNALU"
+#: The 23 pairs of the primer.
+PAIRS = [
+    *[("add", module) for module in SUMS],
+    *[("subtract", module) for module in SUMS],
+    *[("multiply", module) for module in PRODUCTS],
+    *[("divide", module) for module in QUOTIENTS],
+]
+#: And those of the papers after it.
+LATER = [
+    ("add", "MCFC"),
+    ("multiply", "MulMCFC"),
+    ("multiply", "SNMU"),
+    *[("divide", module) for module in ("RealNPU (modified)", "NRU", "NMRU")],
+]
+DIVIDERS = [
+    ("divide", module) for module in ("RealNPU", "RealNPU (modified)", "NRU", "NMRU")
+]
+
+
+def _single(suite, pairs, inputs=2, threshold=1e-5, steps=None, **task):
+    for operation, module in pairs:
+        yield Experiment(
+            module,
+            SingleModule(operation, inputs=inputs, threshold=threshold, **task),
+            steps=steps or (50_000 if inputs == 2 else 100_000),
+            suite=suite,
+            **recipe(module, operation, inputs),
+        )
+
+
+def _two_layers(module):
+    """The models of Madsen and Johansen, on 100 inputs."""
+    nmu = LinearRamp(10, 1_000_000, 2_000_000)
+    nau = LinearRamp(0.01, 5_000, 50_000)
+    init = {"kernel_initializer": NACUniform()}
+    match module:
+        case "Linear":
+            return [keras.layers.Dense(2), keras.layers.Dense(1)]
+        case "NAC":
+            return [NAC(2, **init), NAC(1, **init)]
+        case "NACMul":
+            return [NAC(2, **init), NACMul(1, **init)]
+        case "NALU":
+            return [NALU(2, **_gated()), NALU(1, **_gated())]
+        case "NALU behind NAC":
+            return [NAC(2, **init), NALU(1, **_gated())]
+        case "SeparateNALU behind NAC":
+            return [NAC(2, **init), SeparateNALU(1, **_gated())]
+        case "NAU":
+            return [
+                NAU(units, kernel_regularizer=Sparsity(nau, low=-1)) for units in (2, 1)
+            ]
+        case "NMU":
+            return [
+                NAU(2, kernel_regularizer=Sparsity(nmu, low=-1)),
+                NMU(1, kernel_regularizer=Sparsity(nmu, low=0)),
+            ]
+    raise ValueError(f"Unknown model. Received: module={module!r}.")
+
+
+def _arithmetic(suite, task, modules, operations, thousands):
+    for operation in operations:
+        for module in modules:
+            yield Experiment(
+                module,
+                task(operation),
+                _two_layers(module),
+                adam(),
+                seeds=100,
+                steps=1000 * thousands,
+                suite=suite,
+            )
+
+
+def _inalu(suite, inputs):
+    for operation in ("add", "subtract", "multiply", "divide"):
+        for module in inalu.MODULES:
+            yield Experiment(
+                module,
+                InaluArithmetic(operation, inputs=inputs),
+                inalu.layers(module),
+                inalu.optimizer(),
+                seeds=10,
+                steps=100_000,
+                rules=("inalu",),
+                suite=suite,
+            )
+
+
+def _heim():
+    """The models of Heim et al.; what they call NAU is a matrix without a limit."""
+    last = keras.layers.Dense(4, use_bias=False)
+    glorot = "glorot_uniform"
+    nalu = {"kernel_initializer": glorot, "gate_initializer": glorot}
+    sigmoids = [keras.layers.Dense(10, "sigmoid") for _ in range(2)]
+    npu, rmsprop = adam(5e-3), keras.optimizers.RMSprop
+    for module, layers, optimizer in [
+        ("NPU", [ports.BlockedNPU(6), last], npu),
+        ("RealNPU", [ports.BlockedRealNPU(6), last], npu),
+        ("NMU", [ports.ClippedNMU(6), last], npu),
+        ("NALU", [ports.BiasedNALU(units, **nalu) for units in (6, 4)], rmsprop(5e-3)),
+        ("INALU", [ports.GatedINALU(units, **nalu) for units in (6, 4)], rmsprop(1e-3)),
+        ("Dense", [*sigmoids, keras.layers.Dense(4)], npu),
+    ]:
+        yield Experiment(
+            module,
+            FourFunctions(),
+            layers,
+            optimizer,
+            seeds=20,
+            steps=20_000,
+            suite="npu-simple",
+        )
+
+
+def _comparisons():
+    for operation in NSR.operations:
+        yield Experiment(
+            "NSR",
+            Comparison(operation),
+            [NSR(1)],
+            adam(),
+            seeds=10,
+            steps=50_000,
+            suite="comparisons",
+        )
+
+
+def _running():
+    sparse = LinearRamp(10, 10_000, 20_000)
+    layers = {
+        "add": {
+            "NAC": NAC(1, kernel_initializer=NACUniform()),
+            "NAU": NAU(1, kernel_regularizer=Sparsity(sparse, low=-1)),
+        },
+        "multiply": {
+            "NACMul": NACMul(1, kernel_initializer=NACUniform()),
+            "NMU": NMU(1, kernel_regularizer=Sparsity(sparse, low=0)),
+        },
+    }
+    for operation, modules in layers.items():
+        for module, layer in modules.items():
+            yield Experiment(
+                module,
+                Running(operation),
+                [keras.layers.RNN(ArithmeticCell(layer), return_sequences=True)],
+                adam(),
+                seeds=10,
+                steps=30_000,
+                suite="running",
+            )
+
+
+class Suite(NamedTuple):
+    """What a suite is, and the function that makes its experiments."""
+
+    description: str
+    experiments: Any
+    #: Whether its function takes `threshold`.
+    has_thresholds: bool = False
+
+
+def _single_suite(name, pairs, description, **task):
+    def make(threshold=1e-5):
+        return _single(name, pairs, threshold=threshold, **task)
+
+    return name, Suite(description, make, True)
+
+
+FOUR = "add", "subtract", "multiply", "divide"
+MODELS = "Linear", "NAC", "NACMul", "NALU", "NAU", "NMU"
+GATES = "NALU behind NAC", "SeparateNALU behind NAC"
+#: By name, as `keras-nalu benchmark` takes them.
+SUITES = dict(
+    [
+        _single_suite(
+            "single-module",
+            PAIRS,
+            "one module, two inputs, nine ranges: the primer of Mistry et al.",
+        ),
+        _single_suite(
+            "single-module-later", LATER, "the same for the modules of later papers"
+        ),
+        _single_suite(
+            "single-module-10", PAIRS, "the same, two of 10 inputs matter", inputs=10
+        ),
+        _single_suite(
+            "single-module-100", PAIRS, "the same, two of 100 inputs matter", inputs=100
+        ),
+        _single_suite(
+            "division", DIVIDERS, "division of two inputs (Mistry et al., division)"
+        ),
+        _single_suite(
+            "division-10", DIVIDERS, "the same, two of 10 inputs matter", inputs=10
+        ),
+        _single_suite(
+            "division-signs",
+            DIVIDERS,
+            "division of numbers of different signs",
+            variants=MIXED_SIGNS,
+        ),
+        _single_suite(
+            "division-distributions",
+            DIVIDERS,
+            "division of numbers that are not uniform in one range",
+            variants=DISTRIBUTIONS,
+        ),
+        (
+            "arithmetic",
+            Suite(
+                "sums of subsets of 100 inputs, two layers, 5,000,000 steps, 100 "
+                "seeds: the main table of Madsen and Johansen",
+                lambda: _arithmetic(
+                    "arithmetic", Arithmetic, MODELS, [*FOUR, "square", "root"], 5000
+                ),
+            ),
+        ),
+        (
+            "arithmetic-gates",
+            Suite(
+                "the same, with a NALU as the second layer",
+                lambda: _arithmetic(
+                    "arithmetic-gates", Arithmetic, GATES, ["add", "multiply"], 5000
+                ),
+            ),
+        ),
+        (
+            "arithmetic-simple",
+            Suite(
+                "(x1 + x2) (x1 + x2 + x3 + x4), 100 seeds (the same)",
+                lambda: _arithmetic(
+                    "arithmetic-simple",
+                    Simple,
+                    ("NMU", "NALU", "NACMul"),
+                    ["multiply"],
+                    200,
+                ),
+            ),
+        ),
+        (
+            "inalu-minimal",
+            Suite(
+                "two inputs, seven distributions, 10 seeds: experiment 1 of Schlör "
+                "et al.",
+                lambda: _inalu("inalu-minimal", 2),
+            ),
+        ),
+        (
+            "inalu-simple",
+            Suite(
+                "the same with 10 inputs, two of which matter: their experiment 2",
+                lambda: _inalu("inalu-simple", 10),
+            ),
+        ),
+        (
+            "npu-simple",
+            Suite("sum, product, quotient and root at once (Heim et al.)", _heim),
+        ),
+        (
+            "comparisons",
+            Suite("which of two digits is less (Faber and Wattenhofer)", _comparisons),
+        ),
+        (
+            "running",
+            Suite("running sums and products of digits, by a recurrent cell", _running),
+        ),
+    ]
+)

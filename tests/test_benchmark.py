@@ -1,0 +1,399 @@
+"""Experiments, suites, their rows on disk, and the commands around them."""
+
+import dataclasses
+import json
+import os
+import re
+
+import keras
+import numpy as np
+import pytest
+
+from keras_nalu import NAU, NMU, regularizers
+from keras_nalu.cli import main
+from keras_nalu.experiments import experiment as experiments
+from keras_nalu.experiments import runner
+from keras_nalu.experiments.experiment import Experiment
+from keras_nalu.experiments.results import Results
+from keras_nalu.experiments.suites import PAIRS, SUITES, recipe
+from keras_nalu.experiments.tasks import RANGES, SingleModule, Task
+
+BACKEND = keras.backend.backend()
+TORCH = BACKEND == "torch"
+trains_populations = pytest.mark.skipif(TORCH, reason="trains no populations")
+
+
+def small(module=None, steps=20, **changes):
+    given = {
+        "module": "NMU",
+        "task": SingleModule("multiply", variants=RANGES[6:8]),
+        "layers": [module or NMU(1)],
+        "optimizer": keras.optimizers.Adam(0.1),
+        "seeds": 2,
+        "steps": steps,
+        "log_every": 10,
+    }
+    return Experiment(**given | changes)
+
+
+@pytest.fixture(scope="module")
+def rows():
+    if TORCH:
+        pytest.skip("trains no populations")
+    return small().run()
+
+
+# Identity
+
+
+def test_what_differs_in_nothing_has_one_identity():
+    keras.layers.Dense(1), NMU(1)  # which name the next layer "nmu_2"
+    assert small().identity == small().identity
+    assert small() == small()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"task": SingleModule("multiply", variants=RANGES[5:7])},
+        {"task": SingleModule("multiply", variants=RANGES[6:8], threshold="perturbed")},
+        {"task": SingleModule("divide", variants=RANGES[6:8])},
+        {"layers": [NMU(1, kernel_regularizer=regularizers.Sparsity(0.1, low=0))]},
+        {"layers": [NAU(1)]},
+        {"optimizer": keras.optimizers.Adam(0.2)},
+        {"optimizer": keras.optimizers.SGD(0.1)},
+        {"seeds": 3},
+        {"steps": 30},
+    ],
+    ids=str,
+)
+def test_whatever_decides_the_results_is_in_the_identity(change):
+    changed = small(**change)
+    assert changed.identity != small().identity
+    assert json.loads(json.dumps(changed.config())) == changed.config()
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"steps": 25}, r"whole thousands.*Received: seeds=2, steps=25"),
+        ({"seeds": 0}, r"Received: seeds=0"),
+        ({"rules": ("magic",)}, r"Received: 'magic'\. Expected one of inalu"),
+    ],
+)
+def test_what_is_refused(change, text):
+    with pytest.raises(ValueError, match=text):
+        small(**change)
+
+
+# Training
+
+
+def test_rows(rows):
+    assert [(row["range"], row["seed"]) for row in rows] == [
+        ("[1,2]", 0),
+        ("[1,2]", 1),
+        ("[1.1,1.2]", 0),
+        ("[1.1,1.2]", 1),
+    ]
+    for row in rows:
+        assert row["module"] == "NMU"
+        assert row["operation"] == "multiply"
+        assert row["experiment"] == small().identity
+        assert row["selected_step"] in (0, 10, 20)
+        assert row["versions"]["keras"] == keras.__version__
+        assert row["solved"] == (row["extrapolation"] < row["threshold"] == 1e-5)
+        assert row["interpolation"] > 0
+        assert 0 <= row["sparsity_error"] <= 0.5
+        assert row["backend"] == BACKEND
+        assert row["seconds"] > 0
+        json.dumps(row, allow_nan=False)
+
+
+def test_the_same_experiment_has_the_same_rows(rows):
+    np.random.seed(7)  # noqa: NPY002
+    keras.utils.set_random_seed(5)
+    for row, again in zip(rows, small().run(), strict=True):
+        assert again | {"seconds": 0} == row | {"seconds": 0}
+
+
+def test_a_range_alone_gives_what_it_gives_among_others(rows):
+    alone = small(task=SingleModule("multiply", variants=RANGES[7:8])).run()
+    for row, again in zip(rows[2:], alone, strict=True):
+        assert again["extrapolation"] == pytest.approx(row["extrapolation"], rel=1e-4)
+
+
+@trains_populations
+def test_a_seed_begins_with_the_same_weights_in_all_ranges():
+    (w,) = small().population().get_weights()
+    np.testing.assert_array_equal(w[:2], w[2:])
+    assert not np.array_equal(w[0], w[1])
+
+
+@trains_populations
+def test_measurements_are_those_of_the_members():
+    experiment = small()
+    population = experiment.population()
+    log = experiments.Log(experiment, population)
+    log.measure(0)
+    near, far = log.errors("multiply")
+    assert near.shape == far.shape == (1, 4)
+    for part, errors in zip(("validation", "test"), (near, far), strict=True):
+        draws = log.sets[part]
+        batches = [draws[i] for i in range(10)]
+        x, y = (
+            np.concatenate([keras.ops.convert_to_numpy(batch[i]) for batch in batches])
+            for i in (0, 1)
+        )
+        assert x.shape == (10_000, 4, 2)
+        for member in range(4):
+            model = population.member(member)
+            error = model.predict(x[:, member], verbose=0) - y[:, member]
+            assert np.mean(error**2) == pytest.approx(errors[0, member], rel=1e-4)
+
+
+@trains_populations
+def test_divergence_is_a_result():
+    explosive = small(optimizer=keras.optimizers.SGD(1e30), layers=[NAU(1)])
+    free = keras.layers.Dense(1)
+    rows = dataclasses.replace(explosive, layers=[free]).run()
+    assert all(row["diverged"] and not row["solved"] for row in rows)
+    assert all(row["solved_at"] is None for row in rows)
+    json.dumps(rows, allow_nan=False)
+
+
+@trains_populations
+def test_progress_is_told():
+    told = []
+    small().run(told.append)
+    assert told == [10, 10]
+
+
+STEPS = [0, 10, 20, 30]
+NEAR = np.array([3.0, 1.0, 0.5, np.nan])
+
+
+@pytest.mark.parametrize(
+    ("far", "expected"),
+    [
+        ([9, 1e-6, 1e-6, 9], {"solved": True, "solved_at": 10, "selected_step": 20}),
+        ([9, 1e-6, 1e-4, 9], {"solved": False, "solved_at": None}),
+        ([0, 9, 0, 9], {"solved": True, "solved_at": 0}),
+        ([np.nan] * 4, {"solved": False, "extrapolation": None}),
+    ],
+)
+def test_a_run_is_judged_where_the_validation_was_best(far, expected):
+    result = experiments._result(STEPS, NEAR, np.array(far), NEAR, 1e-5, "best")
+    assert result["diverged"]
+    assert result["sparsity_error"] == 0.5
+    assert expected.items() <= result.items()
+
+
+def test_or_after_its_last_step():
+    far = np.array([0, 0, 0, 1.0])
+    result = experiments._result(STEPS, far, far, far, 1e-5, "last")
+    assert result["selected_step"] == 30
+    assert not result["solved"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Maximum(Task):
+    """A task of one's own."""
+
+    variants = RANGES[:1]
+    inputs = 2
+
+    def answer(self, x, seeds):
+        return keras.ops.max(x, axis=-1, keepdims=True)
+
+
+@trains_populations
+def test_a_task_and_a_module_of_ones_own():
+    rows = small(task=Maximum("maximum"), layers=[keras.layers.Dense(1)]).run()
+    assert [row["operation"] for row in rows] == ["maximum"] * 2
+    assert rows[0]["sparsity_error"] is None
+
+
+# Suites
+
+
+@pytest.mark.parametrize("name", SUITES)
+def test_every_suite_is_a_list_of_different_experiments(name):
+    made = list(SUITES[name].experiments())
+    assert made
+    assert {experiment.suite for experiment in made} == {name}
+    assert len({experiment.identity for experiment in made}) == len(made)
+    assert made == list(SUITES[name].experiments())
+
+
+def test_the_primers_grid():
+    made = list(SUITES["single-module"].experiments())
+    assert len(made) == len(PAIRS) == 23
+    for experiment in made:
+        assert experiment.members == 225
+        assert experiment.steps == 50_000
+        assert experiment.task.batch_size == 128
+
+
+def test_a_recipe_that_nobody_published():
+    with pytest.raises(ValueError, match=r"Received: module='NSR'"):
+        recipe("NSR", "add")
+
+
+def one_of_each():
+    for name, suite in SUITES.items():
+        if name.startswith(("single-module-1", "arithmetic-g")):
+            continue  # as the suites before them, with more inputs or other layers
+        seen = set()
+        for experiment in suite.experiments():
+            if experiment.module not in seen:
+                seen.add(experiment.module)
+                yield pytest.param(experiment, id=f"{name} {experiment.module}")
+
+
+@pytest.mark.slow
+@trains_populations
+@pytest.mark.parametrize("experiment", [*one_of_each()])
+def test_every_kind_of_experiment_trains(experiment):
+    brief = dataclasses.replace(experiment, seeds=2, steps=20, log_every=10)
+    rows = brief.run()
+    assert len(rows) == brief.members * len(brief.task.measures())
+
+
+# Rows on disk
+
+
+def test_rows_are_kept_whole(tmp_path):
+    results = Results(tmp_path)
+    experiment = small()
+    assert not results.has(experiment, "jax")
+    path = results.write(experiment, "jax", [{"seed": 0}, {"seed": 1}])
+    assert results.has(experiment, "jax")
+    assert not results.has(experiment, "tensorflow")
+    assert not results.has(small(seeds=3), "jax")
+    assert path.read_text() == '{"seed": 0}\n{"seed": 1}\n'
+    assert [*path.parent.iterdir()] == [path]
+
+
+def test_what_cannot_be_written_leaves_no_half(tmp_path):
+    results = Results(tmp_path)
+    with pytest.raises(TypeError):
+        results.write(small(), "jax", [{"seed": 0}, {"seed": object()}])
+    assert not results.has(small(), "jax")
+    path = results.path(small(), "jax")
+    path.mkdir(parents=True)
+    (path / "in the way").touch()
+    with pytest.raises(OSError, match="directory"):
+        results.write(small(), "jax", [{"seed": 0}])
+    assert [*path.parent.iterdir()] == [path]
+
+
+# The commands
+
+COMMAND = ["benchmark", "single-module", "--only", "NMU", "--operation", "mul"]
+BRIEF = [*COMMAND, "--seeds", "1", "--steps", "1000", "--workers", "1"]
+
+
+def test_the_list_of_suites(capsys):
+    assert main(["benchmark", "--list"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [
+        *SUITES
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ([], "which suite? Try `keras-nalu benchmark single-module`"),
+        (["primer"], "no suite 'primer'. Expected one of single-module, "),
+        (["division", "--only", "NMU"], "no module 'NMU' in division. Expected RealN"),
+        (["division", "--operation", "add"], "no operation 'add' in division. Expect"),
+        (["running", "--threshold", "1e-5"], "running has one threshold rule"),
+        ([*COMMAND[1:], "--steps", "1500"], "whole thousands"),
+    ],
+)
+def test_what_the_command_does_not_know(arguments, text, capsys, tmp_path):
+    assert main(["benchmark", *arguments, "--output", str(tmp_path / "rows")]) == 2
+    assert text in capsys.readouterr().err
+    assert not (tmp_path / "rows").exists()
+
+
+def test_the_plan(capsys, tmp_path):
+    assert main([*COMMAND, "--list", "--output", str(tmp_path / "rows")]) == 0
+    out = capsys.readouterr().out
+    assert re.fullmatch(r"NMU +multiply +225 runs of 50000 steps\n", out)
+    assert not (tmp_path / "rows").exists()
+
+
+@trains_populations
+def test_the_command_keeps_rows_and_trains_nothing_twice(capsys, tmp_path):
+    output = ["--output", str(tmp_path)]
+    assert main([*BRIEF, *output]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"^1/1  NMU, multiply: \d of 9 solved, \d+ s$", out, re.M)
+    (path,) = tmp_path.rglob("*.jsonl")
+    before = path.stat().st_mtime_ns
+    assert len(path.read_text().splitlines()) == 9
+    assert main([*BRIEF, *output]) == 0
+    assert "1 of 1 have rows already" in capsys.readouterr().out
+    assert path.stat().st_mtime_ns == before
+    assert main([*BRIEF, *output, "--dry-run"]) == 0
+    assert "has rows" in capsys.readouterr().out
+    assert main(["report", "--rows", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("## single-module\n\n| suite | inputs | operation |")
+    assert "| NMU | 9 |" in out
+
+
+@trains_populations
+def test_a_dry_run_measures_what_has_not_run(capsys, tmp_path):
+    assert main([*COMMAND, "--dry-run", "--output", str(tmp_path / "rows")]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"50000 steps, about \d+ (s|min)\n", out)
+    assert "All in one process: about" in out
+    assert not (tmp_path / "rows").exists()
+
+
+@trains_populations
+def test_one_that_fails_stops_no_other(monkeypatch, tmp_path):
+    good, bad = small(), small(seeds=3)
+    run = Experiment.run
+
+    def fails(experiment, progress=None):
+        if experiment.seeds == 3:
+            raise RuntimeError("no luck")
+        return run(experiment, progress)
+
+    monkeypatch.setattr(Experiment, "run", fails)
+    results = Results(tmp_path)
+    outcomes = [*runner.run([bad, good], results)]
+    assert [str(error) for _, _, error in outcomes] == ["RuntimeError: no luck", "None"]
+    assert results.has(good, BACKEND)
+    assert not results.has(bad, BACKEND)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_without_permission_nothing_is_trained(capsys, tmp_path):
+    tmp_path.chmod(0o500)
+    assert main([*BRIEF, "--output", str(tmp_path)]) == 1
+    assert "cannot write" in capsys.readouterr().err
+
+
+def test_a_file_where_the_folder_should_be(capsys, tmp_path):
+    if TORCH:
+        pytest.skip("trains no populations")
+    (tmp_path / "rows").write_text("mine")
+    assert main([*BRIEF, "--output", str(tmp_path / "rows")]) == 1
+    assert "cannot write" in capsys.readouterr().err
+    assert (tmp_path / "rows").read_text() == "mine"
+
+
+def test_a_report_of_nothing(capsys, tmp_path):
+    assert main(["report", "--rows", str(tmp_path)]) == 2
+    assert "Try `keras-nalu benchmark single-module`" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not TORCH, reason="elsewhere it trains")
+def test_the_command_says_what_pytorch_cannot(capsys, tmp_path):
+    assert main([*BRIEF, "--output", str(tmp_path)]) == 2
+    assert "a population trains on TensorFlow or JAX" in capsys.readouterr().err
