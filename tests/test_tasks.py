@@ -88,6 +88,21 @@ def test_the_ranges(variant):
             assert np.ptp(x[where]) > 0.9 * (high - low)
 
 
+class Zeros:
+    """Random numbers at their worst."""
+
+    def uniform(self, shape, low=0.0, high=1.0, members=None):
+        return keras.ops.concatenate(
+            [keras.ops.full((members, *shape[:-1], 1), u) for u in (0.0, 0.5)], -1
+        )
+
+
+def test_no_divisor_is_zero():
+    x, y = SingleModule("divide", variants=RANGES[4:5]).draw(Zeros(), 2)
+    assert np.isfinite(keras.ops.convert_to_numpy(y)).all()
+    assert (keras.ops.convert_to_numpy(x)[..., 1] == 2**-22).all()
+
+
 def test_a_seed_sees_the_same_numbers_in_all_ranges():
     x, _ = draw(SingleModule("add"), "training")
     shares = []

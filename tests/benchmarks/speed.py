@@ -24,6 +24,8 @@ import numpy as np
 
 import keras_nalu
 import keras_nalu.layers
+from keras_nalu import regularizers
+from keras_nalu.experiments import runner
 
 STEPS = 1000
 ROUNDS = 7
@@ -180,6 +182,39 @@ def drawn(_):
     compare("", ours, BARE, least, faster=False)
 
 
+def benchmark(_):
+    """A run of the primer's protocol: 1,000 steps, and what is measured after them."""
+    (group,) = runner.select("single-module", ["NMU"], ["multiply"], steps=4 * STEPS)
+
+    def ours():
+        ends = []
+        group.run(lambda _: ends.append(time.perf_counter()))
+        return (ends[-1] - ends[0]) / 3 / STEPS / group.members * 1e6
+
+    regularizer = regularizers.Sparsity(regularizers.LinearRamp(10, 20_000, 35_000), 0)
+    one = keras.Sequential(
+        [keras.Input((2,)), keras_nalu.NMU(1, kernel_regularizer=regularizer)]
+    )
+    one.compile(keras.optimizers.Adam(1e-3, epsilon=1e-8), "mse")
+    rng = np.random.default_rng(0)
+
+    def rows(count, low, high):
+        x = rng.uniform(low, high, (count, 2)).astype("float32")
+        return x, x[:, :1] * x[:, 1:]
+
+    held_out = rows(10_000, 1, 2), rows(10_000, 2, 6)
+
+    def plain_epoch():
+        one.fit(*rows(STEPS * 128, 1, 2), batch_size=128, verbose=0)
+        for data in held_out:
+            one.evaluate(*data, batch_size=1000, verbose=0)
+
+    ours, plain = take_turns(
+        ours, lambda: seconds(plain_epoch) / STEPS * 1e6, rounds=max(3, ROUNDS // 2)
+    )
+    compare("the primer's protocol, a run's step", ours, "Keras' own fit", plain)
+
+
 def compilation(_):
     options = {"batch_size": 10, "shuffle": False, "verbose": 0}
 
@@ -253,6 +288,7 @@ ROWS = (
     process,
     population,
     drawn,
+    benchmark,
     compilation,
     sizes,
     batches,
