@@ -180,6 +180,7 @@ def _parser():
     add("--by-range", action="store_true", help="a line for every range")
     add("--format", choices=FORMATS, default=FORMATS[0], help="of the tables")
     add("--figures", type=Path, metavar="FOLDER", help="gets pictures, too")
+    add("--pack", type=Path, metavar="FILE", help="gets all rows: .jsonl.gz, small")
     return parser
 
 
@@ -565,6 +566,7 @@ def _steps(experiments):
 
 def _report(options):
     from keras_nalu.experiments import report
+    from keras_nalu.experiments.results import Results
 
     try:
         rows = report.read(options.rows)
@@ -580,6 +582,8 @@ def _report(options):
         ) from error
     except ValueError as error:
         raise Failure(str(error).rstrip("."), 2) from error
+    if options.pack:
+        Results(options.rows).pack(options.pack)
     write = getattr(report, f"to_{options.format}")
     for name in options.suite or known:
         chosen = rows[rows["suite"] == name]

@@ -4,6 +4,9 @@ import dataclasses
 import json
 import os
 import re
+import subprocess
+import sys
+import time
 
 import keras
 import numpy as np
@@ -64,6 +67,7 @@ def test_what_differs_in_nothing_has_one_identity():
         {"optimizer": keras.optimizers.SGD(0.1)},
         {"seeds": 3},
         {"steps": 30},
+        {"restarts": 2},
     ],
     ids=str,
 )
@@ -76,7 +80,7 @@ def test_whatever_decides_the_results_is_in_the_identity(change):
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        ({"steps": 25}, r"whole thousands.*Received: seeds=2, steps=25"),
+        ({"steps": 25}, r"whole thousands.*Received: seeds=2, .*steps=25"),
         ({"seeds": 0}, r"Received: seeds=0"),
         ({"rules": ("magic",)}, r"Received: 'magic'\. Expected one of inalu"),
     ],
@@ -160,6 +164,26 @@ def test_divergence_is_a_result():
     assert all(row["diverged"] and not row["solved"] for row in rows)
     assert all(row["solved_at"] is None for row in rows)
     json.dumps(rows, allow_nan=False)
+
+
+def test_of_several_tries_the_best_validation_counts(rows):
+    task = SingleModule("multiply", inputs=3, variants=RANGES[6:8])
+    twice = small(task=task, restarts=2)
+    population = twice.population()
+    log = experiments.Log(twice, population)
+    log.measure(0)
+    x, y = (keras.ops.convert_to_numpy(a) for a in log.sets["test"][0])
+    for seed in range(2):
+        tries = [*twice._tries(1, seed)]
+        assert tries == [4 + seed, 6 + seed]
+        np.testing.assert_array_equal(y[:, tries[0]], y[:, tries[1]])
+    assert not np.array_equal(y[:, 4], y[:, 5])  # another place of the two inputs
+    near, far = log.errors("multiply")
+    for row, seed in zip([*twice._rows(log, 1.0)][2:], range(2), strict=True):
+        tries = [*twice._tries(1, seed)]
+        best = tries[np.argmin(near[0, tries])]
+        assert row["extrapolation"] == pytest.approx(far[0, best], rel=1e-6)
+    assert x.shape[-1] == 3
 
 
 @trains_populations
@@ -288,6 +312,22 @@ def test_what_cannot_be_written_leaves_no_half(tmp_path):
     assert [*path.parent.iterdir()] == [path]
 
 
+def test_rows_in_one_small_file(capsys, tmp_path):
+    row = {"suite": "own", "inputs": 2, "operation": "add", "module": "NAU"}
+    row |= {"range": "[1,2]", "seed": 0, "experiment": "0", "backend": "jax"}
+    row |= {"solved": True, "solved_at": 10, "sparsity_error": 0.0, "diverged": False}
+    Results(tmp_path / "rows").write(small(), "jax", [row])
+    packed = tmp_path / "rows.jsonl.gz"
+    command = ["report", "--rows", str(tmp_path / "rows"), "--pack", str(packed)]
+    assert main(command) == 0
+    told = capsys.readouterr().out
+    before = packed.read_bytes()
+    assert main(["report", "--rows", str(packed)]) == 0
+    assert capsys.readouterr().out == told
+    assert main(command) == 0
+    assert packed.read_bytes() == before
+
+
 # The commands
 
 COMMAND = ["benchmark", "single-module", "--only", "NMU", "--operation", "mul"]
@@ -352,6 +392,29 @@ def test_a_dry_run_measures_what_has_not_run(capsys, tmp_path):
     assert re.search(r"50000 steps, about \d+ (s|min)\n", out)
     assert "All in one process: about" in out
     assert not (tmp_path / "rows").exists()
+
+
+@pytest.mark.slow
+@trains_populations
+def test_a_killed_run_goes_on_where_it_was(tmp_path):
+    command = [sys.executable, "-m", "keras_nalu", "benchmark", "single-module"]
+    command += ["--only", "NAU", "--seeds", "2", "--steps", "20000", "--workers", "1"]
+    command += ["--output", str(tmp_path)]
+    process = subprocess.Popen(command)
+    deadline = time.perf_counter() + 120
+    while not (kept := [*tmp_path.rglob("*.jsonl")]):
+        assert time.perf_counter() < deadline
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    before = kept[0].stat().st_mtime_ns
+    assert [*tmp_path.rglob("*.jsonl")] == kept
+    assert subprocess.run(command, check=False).returncode == 0
+    files = [*tmp_path.rglob("*.*")]
+    assert len(files) == 2
+    assert kept[0].stat().st_mtime_ns == before
+    assert all(len(file.read_text().splitlines()) == 18 for file in files)
 
 
 @trains_populations

@@ -28,6 +28,7 @@ pytestmark = pytest.mark.skipif(
     keras.backend.backend() == "torch", reason="streams are TensorFlow's and JAX'"
 )
 SEEDS = 3
+RUNS = range(SEEDS)
 TASKS = [
     *(SingleModule(name) for name in ("add", "subtract", "multiply", "divide")),
     SingleModule("divide", inputs=10),
@@ -53,7 +54,7 @@ def stream(members, seed=0):
 
 def draw(task, part, seed=0):
     members = SEEDS * len(task.variants)
-    x, y = task.draw(stream(members, seed), SEEDS, part)
+    x, y = task.draw(stream(members, seed), RUNS, part)
     shape = (len(task.variants), SEEDS)
     x, y = keras.ops.convert_to_numpy(x), keras.ops.convert_to_numpy(y)
     assert len(x) == len(y) == members
@@ -98,7 +99,7 @@ class Zeros:
 
 
 def test_no_divisor_is_zero():
-    x, y = SingleModule("divide", variants=RANGES[4:5]).draw(Zeros(), 2)
+    x, y = SingleModule("divide", variants=RANGES[4:5]).draw(Zeros(), RUNS)
     assert np.isfinite(keras.ops.convert_to_numpy(y)).all()
     assert (keras.ops.convert_to_numpy(x)[..., 1] == 2**-22).all()
 
@@ -114,7 +115,7 @@ def test_a_seed_sees_the_same_numbers_in_all_ranges():
 
 def test_the_two_that_matter_are_neighbours_and_their_place_is_the_seeds():
     task = SingleModule("divide", inputs=10)
-    masks = task.masks(25)
+    masks = task.masks(range(25))
     firsts = masks[..., 0].argmax(1)
     np.testing.assert_array_equal(masks.sum(1), 1)
     np.testing.assert_array_equal(masks[..., 1].argmax(1), firsts + 1)
@@ -127,7 +128,7 @@ def test_the_two_that_matter_are_neighbours_and_their_place_is_the_seeds():
 
 
 def test_the_subsets_of_a_hundred_inputs():
-    masks = Arithmetic("add").masks(20)
+    masks = Arithmetic("add").masks(range(20))
     np.testing.assert_array_equal(masks.sum(1), 25)
     np.testing.assert_array_equal(masks.prod(2).sum(1), 12)
     starts = [np.random.RandomState(seed).randint(0, 63) for seed in range(20)]
@@ -149,7 +150,7 @@ def test_the_subsets_of_a_hundred_inputs():
 def test_answers(operation, function):
     task = Arithmetic(operation)
     x, y = draw(task, "test")
-    masks = np.float64(task.masks(SEEDS))
+    masks = np.float64(task.masks(RUNS))
     for seed in range(SEEDS):
         sums = np.float64(x[0, seed]) @ masks[seed]
         right = function(*sums.T)

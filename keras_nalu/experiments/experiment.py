@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import json
+import math
 import time
 from typing import Any
 
@@ -41,6 +42,9 @@ class Experiment:
         steps: Of training, a multiple of `log_every`.
         log_every: Steps from one measurement to the next; there is one before the
             first.
+        restarts: Runs of every seed, on the same task with other weights and batches;
+            the one with the best validation is the seed's. That the test is not asked
+            makes it a method, which a user has as well.
         rules: Names of `RULES`: what a paper does between the steps.
         suite: The name of the table that it belongs to.
 
@@ -68,14 +72,20 @@ class Experiment:
     seeds: int = 25
     steps: int = 50_000
     log_every: int = 1000
+    restarts: int = 1
     rules: tuple = ()
     suite: str = "own"
 
     def __post_init__(self):
-        if self.seeds < 1 or self.steps < 1 or self.steps % self.log_every:
+        if (
+            min(self.seeds, self.restarts) < 1
+            or self.steps < 1
+            or self.steps % self.log_every
+        ):
             raise ValueError(
-                "Expected seeds, and steps in whole thousands (`log_every`). Received: "
-                f"seeds={self.seeds}, steps={self.steps}, log_every={self.log_every}."
+                "Expected seeds, restarts, and steps in whole thousands (`log_every`). "
+                f"Received: seeds={self.seeds}, restarts={self.restarts}, "
+                f"steps={self.steps}, log_every={self.log_every}."
             )
         if unknown := [name for name in self.rules if name not in RULES]:
             raise ValueError(
@@ -94,6 +104,8 @@ class Experiment:
     def config(self):
         """All that decides the results, as plain data."""
         config = _plain(self) | {"layers": json.loads(self.layers)}
+        if self.restarts == 1:
+            del config["restarts"]
         return config | {"optimizer": json.loads(self.optimizer)}
 
     @property
@@ -104,7 +116,12 @@ class Experiment:
 
     @property
     def members(self):
-        return len(self.task.variants) * self.seeds
+        return len(self.task.variants) * len(self.run_seeds)
+
+    @property
+    def run_seeds(self):
+        """The seed of every run of a variant."""
+        return tuple(range(self.seeds)) * self.restarts
 
     @property
     def batch_steps(self):
@@ -124,7 +141,7 @@ class Experiment:
         population = kind(template, self.members, seed=0)
         for variable in population.weights:
             # A seed begins with the same weights in all variants.
-            drawn = keras.ops.convert_to_numpy(variable)[: self.seeds]
+            drawn = keras.ops.convert_to_numpy(variable)[: len(self.run_seeds)]
             variable.assign(np.concatenate([drawn] * len(self.task.variants)))
         metrics = list(self.task.measures().values())
         if any(isinstance(layer, ArithmeticLayer) for layer in walk_layers(template)):
@@ -145,7 +162,7 @@ class Experiment:
         log = Log(self, population, progress)
         rules = [make for name in self.rules for make in RULES[name](log)]
         batches = Draws(
-            lambda stream: self.task.draw(stream, self.seeds),
+            lambda stream: self.task.draw(stream, self.run_seeds),
             self.log_every,
             self.members,
             seed=0,
@@ -176,21 +193,32 @@ class Experiment:
         for operation in self.task.measures():
             near, far = log.errors(operation)
             sparsity = log.sparsity()
-            for member in range(self.members):
-                variant, seed = divmod(member, self.seeds)
-                yield every | {
-                    "operation": operation,
-                    "range": self.task.variants[variant].name,
-                    "seed": seed,
-                    **_result(
-                        log.steps,
-                        near[:, member],
-                        far[:, member],
-                        sparsity[:, member],
-                        thresholds[variant],
-                        self.task.judged,
-                    ),
-                }
+            for variant, place in enumerate(self.task.variants):
+                for seed in range(self.seeds):
+                    runs = [
+                        _result(
+                            log.steps,
+                            near[:, member],
+                            far[:, member],
+                            sparsity[:, member],
+                            thresholds[variant],
+                            self.task.judged,
+                        )
+                        for member in self._tries(variant, seed)
+                    ]
+                    best = min(runs, key=_validation)
+                    names = {"operation": operation, "range": place.name, "seed": seed}
+                    yield every | names | best
+
+    def _tries(self, variant, seed):
+        """The numbers of a seed's members."""
+        runs = len(self.run_seeds)
+        return range(variant * runs + seed, (variant + 1) * runs, self.seeds)
+
+
+def _validation(result):
+    error = result["interpolation"]
+    return math.inf if error is None else error
 
 
 def _result(steps, near, far, sparsity, threshold, judged):
@@ -217,7 +245,7 @@ class Log(keras.callbacks.Callback):
 
     def __init__(self, experiment, population, progress=None):
         super().__init__()
-        task, seeds = experiment.task, experiment.seeds
+        task, seeds = experiment.task, experiment.run_seeds
         self.experiment = experiment
         self.population = population
         self.progress = progress

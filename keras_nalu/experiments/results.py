@@ -1,5 +1,6 @@
 """Result rows on disk: a file for every experiment, whole or not there at all."""
 
+import gzip
 import json
 import os
 import re
@@ -46,6 +47,13 @@ class Results:
             Path(whole).unlink(missing_ok=True)
             raise
         return path
+
+    def pack(self, path):
+        """All rows in one small file, which `keras-nalu report` reads, too."""
+        files = sorted(self.folder.rglob("*.jsonl"))
+        text = "".join(file.read_text() for file in files)
+        # No time in it: the same rows are the same file.
+        Path(path).write_bytes(gzip.compress(text.encode(), mtime=0))
 
     def rates(self):
         """Model-steps a second of earlier rows, by suite, module and operation."""

@@ -195,7 +195,8 @@ class Task:
         return (self.inputs,)
 
     def answer(self, x, seeds):
-        """The labels; `x` is of shape (variants, seeds or 1, rows, inputs)."""
+        """The labels; `x` is of shape (variants, runs or 1, rows, inputs), and `seeds`
+        has the seed of every run."""
         raise NotImplementedError
 
     def measures(self):
@@ -214,16 +215,17 @@ class Task:
         return ops.stack([variant.of(part).sample(u) for variant in self.variants])
 
     def draw(self, stream, seeds, part="training"):
-        """A batch for every run: of shape (variants * seeds, rows, ...)."""
+        """A batch for every variant and run: of shape (variants * runs, rows, ...)."""
         training = part == "training"
         rows = self.batch_size if training else self.rows // self.pieces[part]
-        x = self.draw_inputs(stream, rows, seeds if training else 1, part)
+        runs = len(seeds)
+        x = self.draw_inputs(stream, rows, runs if training else 1, part)
         y = self.answer(x, seeds)
 
         def of_runs(a):
-            shape = (len(self.variants), seeds, *a.shape[2:])
+            shape = (len(self.variants), runs, *a.shape[2:])
             return ops.reshape(
-                ops.broadcast_to(a, shape), (shape[0] * seeds, *shape[2:])
+                ops.broadcast_to(a, shape), (shape[0] * runs, *shape[2:])
             )
 
         return of_runs(x), of_runs(y)
@@ -276,10 +278,10 @@ class Arithmetic(Task):
         return size, both, 2 * size - both
 
     def masks(self, seeds):
-        """Which inputs are in `a` and `b`, of every seed: (seeds, inputs, 2)."""
+        """Which inputs are in `a` and `b`, of every run: (runs, inputs, 2)."""
         size, both, span = self.sizes
-        masks = np.zeros((seeds, self.inputs, 2), "float32")
-        for seed, mask in enumerate(masks):
+        masks = np.zeros((len(seeds), self.inputs, 2), "float32")
+        for seed, mask in zip(seeds, masks, strict=True):
             # The published code's generator, and its first draw.
             first = np.random.RandomState(seed).randint(0, self.inputs - span + 1)
             mask[first : first + size, 0] = 1
@@ -332,7 +334,7 @@ class Simple(Arithmetic):
     }
 
     def masks(self, seeds):
-        return np.array([[[1, 1], [1, 1], [0, 1], [0, 1]]] * seeds, "float32")
+        return np.array([[[1, 1], [1, 1], [0, 1], [0, 1]]] * len(seeds), "float32")
 
     def thresholds(self):
         return [self.PUBLISHED[self.operation]]
