@@ -21,7 +21,7 @@ from pathlib import Path
 
 import keras_nalu
 from keras_nalu.datasets import OPERATIONS
-from keras_nalu.experiments.engines import without_notices
+from keras_nalu.experiments.engines import EngineError, without_notices
 
 TRY_A_SMALLER_RATE = "Try a smaller --learning-rate"
 BACKENDS = ("tensorflow", "jax", "torch")
@@ -474,16 +474,23 @@ def _benchmark(options):
     try:
         with _warnings_in_one_line(), _steps(due) as (progress, say):
             outcomes = runner.run(due, results, workers, options.scheduler, progress)
-            for experiment, rows, error in outcomes:
-                failed += error is not None
-                say(experiment, _told(rows) if rows else f"failed: {error}")
+            with contextlib.closing(outcomes):
+                for experiment, rows, error in outcomes:
+                    failed += error is not None
+                    say(experiment, _told(rows) if rows else f"failed: {error}")
+    except EngineError as error:
+        raise Failure(str(error)) from error
     except KeyboardInterrupt:
         message = "interrupted; the same command goes on with what has not ended"
         raise Failure(message, 130) from None
     if failed:
         raise Failure(f"{failed} of {len(due)} experiments failed")
-    print(f"\nRows     {results.folder / options.suite}")
-    print(f"Tables   keras-nalu report {options.suite}")
+    suite = experiments[0].suite
+    rows = (
+        "" if options.output == ROWS else f" --rows {shlex.quote(str(options.output))}"
+    )
+    print(f"\nRows     {results.folder / suite}")
+    print(f"Tables   keras-nalu report {suite}{rows}")
 
 
 def _plan(runner, results, experiments, done, options):

@@ -46,12 +46,14 @@ def completed(function, groups, workers=1, scheduler=None):
     A process that dies takes no other's work along; its group is begun anew, once. A
     cluster's workers may come and go: Dask begins a group anew until it has seen four
     of its workers die. Closing the generator, as Ctrl-C does, ends the processes at
-    once; what a cluster's workers have begun they finish, for nobody.
+    once; what a cluster's workers have begun they finish, for nobody. Close it, such as
+    by `contextlib.closing`, where it may not come to its end: Python's own end waits
+    for what has begun.
 
-    A process gets its share of the cores: two on two cores then took 0.73 of the time
-    for a population of small models on JAX, and as long as before on TensorFlow. For a
-    cluster's workers that is said where they are started, by the environment variables
-    NPROC and TF_NUM_INTRAOP_THREADS.
+    A process gets its share of the cores, where the variables below say nothing else.
+    With one of two cores for each of two, a step of a population of small models took
+    0.72 of the processor time on JAX, and 0.82 on TensorFlow. A cluster's workers are
+    told by whoever starts them: `NPROC=1 TF_NUM_INTRAOP_THREADS=1 dask worker ...`.
 
     Args:
         function: Called with a group, and returns rows. For other processes, one that
@@ -320,5 +322,3 @@ def _cluster(address, environment, count):
             raise EngineError(
                 f"the scheduler {address} is gone, or was told to drop this work"
             ) from error
-        finally:
-            executor.shutdown(wait=False)

@@ -1,5 +1,6 @@
 """Runs the experiments of a suite, and keeps their rows."""
 
+import contextlib
 import dataclasses
 import time
 
@@ -65,11 +66,13 @@ def run(experiments, results, workers=1, scheduler=None, progress=None):
 
             return experiment.run(tell)
 
-    for outcome in engines.completed(function, experiments, workers, scheduler):
-        if outcome.error is None:
-            backend = keras.backend.backend()
-            results.write(outcome.group, backend, outcome.rows)
-        yield outcome.group, outcome.rows, outcome.error
+    outcomes = engines.completed(function, experiments, workers, scheduler)
+    with contextlib.closing(outcomes):
+        for outcome in outcomes:
+            if outcome.error is None:
+                backend = keras.backend.backend()
+                results.write(outcome.group, backend, outcome.rows)
+            yield outcome.group, outcome.rows, outcome.error
 
 
 def measured_rate(experiment):

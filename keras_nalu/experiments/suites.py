@@ -153,12 +153,14 @@ DIVIDERS = [
 ]
 
 
-def _single(suite, pairs, inputs=2, threshold=1e-5, steps=None, **task):
+def _single(suite, pairs, inputs=2, threshold=1e-5, **task):
+    if threshold != 1e-5:
+        suite += f"-{threshold}"
     for operation, module in pairs:
         yield Experiment(
             module,
             SingleModule(operation, inputs=inputs, threshold=threshold, **task),
-            steps=steps or (50_000 if inputs == 2 else 100_000),
+            steps=50_000 if inputs == 2 else 100_000,
             suite=suite,
             **recipe(module, operation, inputs),
         )
