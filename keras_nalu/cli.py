@@ -594,11 +594,13 @@ def _report(options):
     write = getattr(report, f"to_{options.format}")
     for name in options.suite or known:
         chosen = rows[rows["suite"] == name]
+        same = [] if options.format == "csv" else ["suite", "inputs"]
         if options.format == "markdown":
-            print(f"## {name}\n")
-        print(write(report.table(chosen, pooled=not options.by_range)))
+            print(f"## {name}, {chosen['inputs'].iloc[0]} inputs\n")
+        table = report.table(chosen, pooled=not options.by_range)
+        print(write(table.drop(columns=same)))
         with contextlib.suppress(ValueError):  # nothing is published
-            print(write(report.side_by_side(chosen)))
+            print(write(report.side_by_side(chosen).drop(columns=same)))
         if options.figures:
             _draw(chosen, options.figures / name)
 

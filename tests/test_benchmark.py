@@ -328,6 +328,20 @@ def test_rows_in_one_small_file(capsys, tmp_path):
     assert packed.read_bytes() == before
 
 
+@pytest.mark.parametrize("form", ["markdown", "csv", "latex"])
+def test_tables_and_pictures(rows, form, capsys, tmp_path):
+    pytest.importorskip("matplotlib")
+    Results(tmp_path / "rows").write(small(), BACKEND, rows)
+    command = ["report", "own", "--rows", str(tmp_path / "rows"), "--format", form]
+    assert main([*command, "--by-range", "--figures", str(tmp_path / "pictures")]) == 0
+    out, err = capsys.readouterr()
+    assert out.count("NMU") == 2
+    assert ("suite" in out) == (form == "csv")
+    pictures = sorted((tmp_path / "pictures" / "own").iterdir())
+    assert [path.name for path in pictures] == ["heat-map.png", "multiply.png"]
+    assert sorted(err.split()) == [str(path) for path in pictures]
+
+
 # The commands
 
 COMMAND = ["benchmark", "single-module", "--only", "NMU", "--operation", "mul"]
@@ -381,7 +395,7 @@ def test_the_command_keeps_rows_and_trains_nothing_twice(capsys, tmp_path):
     assert "has rows" in capsys.readouterr().out
     assert main(["report", "--rows", str(tmp_path)]) == 0
     out = capsys.readouterr().out
-    assert out.startswith("## single-module\n\n| suite | inputs | operation |")
+    assert out.startswith("## single-module, 2 inputs\n\n| operation |")
     assert "| NMU | 9 |" in out
 
 
