@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -40,10 +41,17 @@ def small(module=None, steps=20, **changes):
 
 
 @pytest.fixture(scope="module")
-def rows():
+def run():
+    """The rows of the small experiment, and what was told meanwhile."""
     if TORCH:
         pytest.skip("trains no populations")
-    return small().run()
+    told = []
+    return small().run(told.append), told
+
+
+@pytest.fixture
+def rows(run):
+    return run[0]
 
 
 # Identity
@@ -121,6 +129,7 @@ def test_the_same_experiment_has_the_same_rows(rows):
         assert again | {"seconds": 0} == row | {"seconds": 0}
 
 
+@pytest.mark.slow
 def test_a_range_alone_gives_what_it_gives_among_others(rows):
     alone = small(task=SingleModule("multiply", variants=RANGES[7:8])).run()
     for row, again in zip(rows[2:], alone, strict=True):
@@ -186,11 +195,8 @@ def test_of_several_tries_the_best_validation_counts(rows):
     assert x.shape[-1] == 3
 
 
-@trains_populations
-def test_progress_is_told():
-    told = []
-    small().run(told.append)
-    assert told == [10, 10]
+def test_progress_is_told(run):
+    assert run[1] == [10, 10]
 
 
 STEPS = [0, 10, 20, 30]
@@ -264,24 +270,14 @@ def test_a_recipe_that_nobody_published():
         recipe("NSR", "add")
 
 
-def one_of_each():
-    for name, suite in SUITES.items():
-        if name.startswith(("single-module-1", "arithmetic-g")):
-            continue  # as the suites before them, with more inputs or other layers
-        seen = set()
-        for experiment in suite.experiments():
-            if experiment.module not in seen:
-                seen.add(experiment.module)
-                yield pytest.param(experiment, id=f"{name} {experiment.module}")
-
-
 @pytest.mark.slow
 @trains_populations
-@pytest.mark.parametrize("experiment", [*one_of_each()])
-def test_every_kind_of_experiment_trains(experiment):
-    brief = dataclasses.replace(experiment, seeds=2, steps=20, log_every=10)
+@pytest.mark.parametrize("name", SUITES)
+def test_every_suite_trains(name):
+    first = next(iter(SUITES[name].experiments()))
+    brief = dataclasses.replace(first, seeds=2, steps=20, log_every=10)
     rows = brief.run()
-    assert len(rows) == brief.members * len(brief.task.measures())
+    assert len(rows) == len(brief.task.variants) * 2 * len(brief.task.measures())
 
 
 # Rows on disk
@@ -399,6 +395,7 @@ def test_the_command_keeps_rows_and_trains_nothing_twice(capsys, tmp_path):
     assert "| NMU | 9 |" in out
 
 
+@pytest.mark.slow
 @trains_populations
 def test_a_dry_run_measures_what_has_not_run(capsys, tmp_path):
     assert main([*COMMAND, "--dry-run", "--output", str(tmp_path / "rows")]) == 0
@@ -431,6 +428,7 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path):
     assert all(len(file.read_text().splitlines()) == 18 for file in files)
 
 
+@pytest.mark.slow
 @trains_populations
 def test_one_that_fails_stops_no_other(monkeypatch, tmp_path):
     good, bad = small(), small(seeds=3)
@@ -468,6 +466,18 @@ def test_a_file_where_the_folder_should_be(capsys, tmp_path):
 def test_a_report_of_nothing(capsys, tmp_path):
     assert main(["report", "--rows", str(tmp_path)]) == 2
     assert "Try `keras-nalu benchmark single-module`" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "suite", ["single-module", "single-module-later", "division-10", "beyond"]
+)
+def test_the_tables_of_readme_are_those_of_the_committed_rows(suite, capsys):
+    root = Path(__file__).parent.parent
+    rows = root / "notebooks" / "data" / "rows.jsonl.gz"
+    assert main(["report", suite, "--rows", str(rows)]) == 0
+    out = capsys.readouterr().out
+    *_, table = [part for part in out.split("\n\n") if part.startswith("|")]
+    assert table.strip() in (root / "README.md").read_text()
 
 
 @pytest.mark.skipif(not TORCH, reason="elsewhere it trains")

@@ -150,7 +150,19 @@ class Experiment:
         return population
 
     def run(self, progress=None):
-        """Trains, and returns a row for every member and measure.
+        """Trains, and returns a row for every variant, seed and measure.
+
+        A row says what was trained (`suite`, `experiment`, `module`, `operation`,
+        `inputs`, `range`, `seed`, `steps`), where and when (`backend`, `versions`,
+        `seconds` and `members` of the whole population), and what it came to: at
+        `selected_step`, where the validation was best, the error `interpolation` of the
+        validation and `extrapolation` of the test, and the `sparsity_error`; whether
+        that test is below `threshold` (`solved`), the first measured step at which it
+        was (`solved_at`), and whether the run `diverged` in the end. Numbers that are
+        not finite are `None`.
+
+        The sparsity error is the largest of all effective weights. The published code
+        takes the mean of the largest of each matrix for an iNALU and an NPU.
 
         Args:
             progress: Called with the number of steps that were trained since.
