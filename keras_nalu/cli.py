@@ -460,13 +460,13 @@ def _benchmark(options):
     backend = keras.backend.backend()
     done = [e for e in experiments if results.has(e, backend) and not options.again]
     due = [e for e in experiments if e not in done]
-    if options.list or options.dry_run:
-        _plan(runner, results, experiments, done, options)
-        return
-    if backend == "torch":
+    if backend == "torch" and not options.list:
         raise Failure(
             "a population trains on TensorFlow or JAX. Try --backend tensorflow", 2
         )
+    if options.list or options.dry_run:
+        _plan(runner, results, experiments, done, options)
+        return
     if done:
         print(f"{len(done)} of {len(experiments)} have rows already (or: --again)")
     workers = min(options.workers, len(due))
@@ -476,12 +476,15 @@ def _benchmark(options):
             outcomes = runner.run(due, results, workers, options.scheduler, progress)
             with contextlib.closing(outcomes):
                 for experiment, rows, error in outcomes:
-                    failed += error is not None
                     say(experiment, _told(rows) if rows else f"failed: {error}")
+                    if error and not failed:
+                        for note in getattr(error, "__notes__", ()):
+                            print(note, file=sys.stderr)
+                    failed += error is not None
     except EngineError as error:
         raise Failure(str(error)) from error
     except KeyboardInterrupt:
-        message = "interrupted; the same command goes on with what has not ended"
+        message = "interrupted; without --again this goes on with what has not ended"
         raise Failure(message, 130) from None
     if failed:
         raise Failure(f"{failed} of {len(due)} experiments failed")
@@ -505,7 +508,7 @@ def _plan(runner, results, experiments, done, options):
         if options.dry_run and experiment not in done:
             operation = next(iter(experiment.task.measures()))
             names = experiment.suite, experiment.module, operation
-            key = *names, keras.backend.backend()
+            key = *names, keras.backend.backend(), experiment.members
             rate = rates.get(key) or runner.measured_rate(experiment)
             seconds = experiment.batch_steps / rate
             total += seconds
@@ -530,7 +533,10 @@ def _told(rows):
     """What one experiment came to, in a few words."""
     diverged = sum(row["diverged"] for row in rows)
     if rows[0]["solved"] is None:
-        errors = sorted(row["extrapolation"] or math.inf for row in rows)
+        errors = sorted(
+            math.inf if row["extrapolation"] is None else row["extrapolation"]
+            for row in rows
+        )
         told = f"median error {errors[len(errors) // 2]:.2g}"
     else:
         told = f"{sum(row['solved'] for row in rows)} of {len(rows)} solved"
@@ -573,7 +579,6 @@ def _steps(experiments):
 
 def _report(options):
     from keras_nalu.experiments import report
-    from keras_nalu.experiments.results import Results
 
     try:
         rows = report.read(options.rows)
@@ -581,7 +586,7 @@ def _report(options):
         if unknown := [name for name in options.suite if name not in known]:
             raise ValueError(
                 f"No rows of {unknown[0]!r} in {options.rows}. There are some of "
-                f"{', '.join(known)}. Try `keras-nalu benchmark {unknown[0]}`."
+                f"{', '.join(known)}"
             )
     except ModuleNotFoundError as error:
         raise Failure(
@@ -589,31 +594,40 @@ def _report(options):
         ) from error
     except ValueError as error:
         raise Failure(str(error).rstrip("."), 2) from error
+    except (OSError, EOFError) as error:
+        raise Failure(f"cannot read {options.rows}: {error}") from error
     if options.pack:
-        Results(options.rows).pack(options.pack)
+        report.pack(options.rows, options.pack)
     write = getattr(report, f"to_{options.format}")
     for name in options.suite or known:
         chosen = rows[rows["suite"] == name]
-        same = [] if options.format == "csv" else ["suite", "inputs"]
-        if options.format == "markdown":
-            print(f"## {name}, {chosen['inputs'].iloc[0]} inputs\n")
-        table = report.table(chosen, pooled=not options.by_range)
-        print(write(table.drop(columns=same)))
-        with contextlib.suppress(ValueError):  # nothing is published
-            print(write(report.side_by_side(chosen).drop(columns=same)))
+        inputs = chosen["inputs"].unique()
+        same = ["suite", "inputs"] if len(inputs) == 1 else ["suite"]
+        if options.format == "csv":
+            print(report.to_csv(report.table(chosen, not options.by_range)), end="")
+        else:
+            if options.format == "markdown":
+                print(f"## {name}, {' and '.join(map(str, inputs))} inputs\n")
+            table = report.table(chosen, pooled=not options.by_range)
+            print(write(table.drop(columns=same)))
+            if report.has_published(chosen):
+                print(write(report.side_by_side(chosen).drop(columns=same)))
         if options.figures:
-            _draw(chosen, options.figures / name)
+            try:
+                _draw(chosen, options.figures / name)
+            except ValueError as error:
+                raise Failure(f"no pictures of {name}: {error}".rstrip(".")) from error
 
 
 def _draw(rows, folder):
     from keras_nalu.experiments import figures
 
-    folder.mkdir(parents=True, exist_ok=True)
     if rows["solved"].isna().any():
         return
     pictures = {"heat-map": figures.heat_map(rows)}
     for operation in rows["operation"].unique():
         pictures[operation] = figures.panels(rows, operation)
+    folder.mkdir(parents=True, exist_ok=True)
     for name, figure in pictures.items():
         path = folder / f"{name}.png"
         figure.savefig(path, dpi=150)

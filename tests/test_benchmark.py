@@ -20,7 +20,7 @@ from keras_nalu.experiments import runner
 from keras_nalu.experiments.experiment import Experiment
 from keras_nalu.experiments.results import Results
 from keras_nalu.experiments.suites import PAIRS, SUITES, recipe
-from keras_nalu.experiments.tasks import RANGES, SingleModule, Task
+from keras_nalu.experiments.tasks import RANGES, InaluArithmetic, SingleModule, Task
 
 BACKEND = keras.backend.backend()
 TORCH = BACKEND == "torch"
@@ -90,7 +90,12 @@ def test_whatever_decides_the_results_is_in_the_identity(change):
     [
         ({"steps": 25}, r"whole thousands.*Received: seeds=2, .*steps=25"),
         ({"seeds": 0}, r"Received: seeds=0"),
-        ({"rules": ("magic",)}, r"Received: 'magic'\. Expected one of inalu"),
+        (
+            {"rules": ("magic",), "log_every": 1000, "steps": 1000},
+            r"Received: 'magic'\. Expected one of inalu",
+        ),
+        ({"rules": ("inalu",)}, r"log_every=1000\. Received: log_every=10\."),
+        ({"task": InaluArithmetic("add")}, r"log_every=1000\. Received: log_every=10"),
     ],
 )
 def test_what_is_refused(change, text):
@@ -188,7 +193,8 @@ def test_of_several_tries_the_best_validation_counts(rows):
         np.testing.assert_array_equal(y[:, tries[0]], y[:, tries[1]])
     assert not np.array_equal(y[:, 4], y[:, 5])  # another place of the two inputs
     near, far = log.errors("multiply")
-    for row, seed in zip([*twice._rows(log, 1.0)][2:], range(2), strict=True):
+    judged = [*twice._rows(log, task.thresholds())]
+    for row, seed in zip(judged[2:], range(2), strict=True):
         tries = [*twice._tries(1, seed)]
         best = tries[np.argmin(near[0, tries])]
         assert row["extrapolation"] == pytest.approx(far[0, best], rel=1e-6)
@@ -265,6 +271,28 @@ def test_the_primers_grid():
         assert experiment.task.batch_size == 128
 
 
+@dataclasses.dataclass(frozen=True)
+class Smaller(SingleModule):
+    batch_size = 64
+
+
+def test_what_a_class_of_tasks_has_in_common_is_in_the_identity():
+    usual = small(task=SingleModule("multiply"))
+    assert usual.config()["task"]["batch_size"] == 128
+    assert usual.config()["task"]["sets"] == {"validation": 43953907, "test": 8689336}
+    assert small(task=Smaller("multiply")).config()["task"]["batch_size"] == 64
+
+
+def test_operations_are_chosen_by_name_or_its_begin():
+    def chosen(*names):
+        found = runner.select("comparisons", operations=names)
+        return [experiment.task.operation for experiment in found]
+
+    assert chosen("less") == ["less"]
+    assert chosen("les") == ["less", "less_equal"]
+    assert len(chosen()) == 6
+
+
 def test_a_recipe_that_nobody_published():
     with pytest.raises(ValueError, match=r"Received: module='NSR'"):
         recipe("NSR", "add")
@@ -275,7 +303,9 @@ def test_a_recipe_that_nobody_published():
 @pytest.mark.parametrize("name", SUITES)
 def test_every_suite_trains(name):
     first = next(iter(SUITES[name].experiments()))
-    brief = dataclasses.replace(first, seeds=2, steps=20, log_every=10)
+    fixed = first.rules or first.task.batches
+    brief = {} if fixed else {"log_every": 10}
+    brief = dataclasses.replace(first, seeds=2, steps=1000 if fixed else 20, **brief)
     rows = brief.run()
     assert len(rows) == len(brief.task.variants) * 2 * len(brief.task.measures())
 
@@ -309,8 +339,9 @@ def test_what_cannot_be_written_leaves_no_half(tmp_path):
 
 
 def test_rows_in_one_small_file(capsys, tmp_path):
-    row = {"suite": "own", "inputs": 2, "operation": "add", "module": "NAU"}
+    row = {"suite": "own", "inputs": 2, "operation": "mine", "module": "NAU"}
     row |= {"range": "[1,2]", "seed": 0, "experiment": "0", "backend": "jax"}
+    row |= {"steps": 1000, "extrapolation": 0.0}
     row |= {"solved": True, "solved_at": 10, "sparsity_error": 0.0, "diverged": False}
     Results(tmp_path / "rows").write(small(), "jax", [row])
     packed = tmp_path / "rows.jsonl.gz"

@@ -198,10 +198,12 @@ def test_comparisons_test_whole_numbers_of_every_size():
     task = Comparison("equal")
     x, y = draw(task, "test")
     for numbers, digits in zip(x, task.digits, strict=True):
-        assert numbers.min() >= 10 ** (digits - 1)
-        assert numbers.max() < 10**digits
+        assert numbers[..., 0].min() >= 10 ** (digits - 1)
+        assert numbers[..., 0].max() < 10**digits
         np.testing.assert_array_equal(numbers, np.floor(numbers))
-    assert 0.25 <= y.mean() < 0.3
+    apart = x[..., 1] - x[..., 0]
+    assert {*np.unique(apart[:5])} == {*range(-5, 6)}
+    np.testing.assert_array_equal(y[..., 0], apart == 0)
 
 
 @pytest.mark.parametrize(("name", "length"), [("add", 1000), ("multiply", 20)])
@@ -273,6 +275,22 @@ def test_thresholds_of_another_range():
     assert task._perturbed(RANGES[5], rows=100_000) == pytest.approx(
         9.20448e-4, rel=0.02
     )
+
+
+def test_thresholds_count_an_input_more_where_nothing_overlaps_too():
+    task = Arithmetic("multiply", inputs=4)
+    (variant,) = task.variants
+    assert task._perturbed(variant, rows=100_000) == pytest.approx(7.104e-8, rel=0.02)
+
+
+@pytest.mark.parametrize("task", [Simple("divide"), Arithmetic("add", threshold="x")])
+def test_thresholds_that_nobody_has(task):
+    with pytest.raises(ValueError, match="threshold"):
+        task.thresholds()
+
+
+def test_a_threshold_of_ones_own():
+    assert Simple("divide", threshold=1.0).thresholds() == [1.0]
 
 
 @pytest.mark.parametrize(

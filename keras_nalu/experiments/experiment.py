@@ -27,6 +27,10 @@ RULES: dict[str, Any] = {
 }
 
 
+#: Raised whenever what is drawn or measured changes: older rows count no more.
+PROTOCOL = 1
+
+
 @dataclasses.dataclass(frozen=True)
 class Experiment:
     """A module, a task, an optimizer, and how long and how often.
@@ -35,7 +39,8 @@ class Experiment:
 
     Args:
         module: What the tables call the module.
-        task: A `Task` of `keras_nalu.experiments.tasks`, or of one's own.
+        task: A `Task` of `keras_nalu.experiments.tasks`, or of one's own: its class,
+            its fields and what `Task` names count, not what its methods do.
         layers: The Keras layers that are trained, one behind the other.
         optimizer: A Keras optimizer.
         seeds: How many: 0, 1, ...; of each variant of the task.
@@ -87,6 +92,12 @@ class Experiment:
                 f"Received: seeds={self.seeds}, restarts={self.restarts}, "
                 f"steps={self.steps}, log_every={self.log_every}."
             )
+        by_epoch = self.rules or self.task.batches
+        if by_epoch and self.log_every != (self.task.batches or 1000):
+            raise ValueError(
+                "The task or its rules go by epochs. Expected log_every="
+                f"{self.task.batches or 1000}. Received: log_every={self.log_every}."
+            )
         if unknown := [name for name in self.rules if name not in RULES]:
             raise ValueError(
                 f"Unknown rule. Received: {unknown[0]!r}. Expected one of "
@@ -104,9 +115,10 @@ class Experiment:
     def config(self):
         """All that decides the results, as plain data."""
         config = _plain(self) | {"layers": json.loads(self.layers)}
-        if self.restarts == 1:
-            del config["restarts"]
-        return config | {"optimizer": json.loads(self.optimizer)}
+        return config | {
+            "optimizer": json.loads(self.optimizer),
+            "protocol": PROTOCOL,
+        }
 
     @property
     def identity(self):
@@ -168,6 +180,8 @@ class Experiment:
             progress: Called with the number of steps that were trained since.
         """
         started = time.perf_counter()
+        # What cannot be told in the end is to be said at once.
+        every, thresholds = self._identified(), self.task.thresholds()
         # What draws weights anew in the course of the training draws from this one.
         np.random.seed(0)  # noqa: NPY002
         population = self.population()
@@ -178,7 +192,7 @@ class Experiment:
             self.log_every,
             self.members,
             seed=0,
-            repeats=self.task.batches == self.log_every,
+            repeats=bool(self.task.batches),
         )
         population.fit(
             batches,
@@ -187,10 +201,12 @@ class Experiment:
             verbose=0,
             callbacks=[log, *rules],
         )
-        return list(self._rows(log, time.perf_counter() - started))
+        every["seconds"] = round(time.perf_counter() - started, 3)
+        return [every | row for row in self._rows(log, thresholds)]
 
-    def _rows(self, log, seconds):
-        every = {
+    def _identified(self):
+        """What all rows have in common."""
+        return {
             "suite": self.suite,
             "experiment": self.identity,
             "module": self.module,
@@ -198,10 +214,10 @@ class Experiment:
             "steps": self.steps,
             "backend": keras.backend.backend(),
             "versions": _versions(),
-            "seconds": round(seconds, 3),
             "members": self.members,
         }
-        thresholds = self.task.thresholds()
+
+    def _rows(self, log, thresholds):
         for operation in self.task.measures():
             near, far = log.errors(operation)
             sparsity = log.sparsity()
@@ -220,7 +236,7 @@ class Experiment:
                     ]
                     best = min(runs, key=_validation)
                     names = {"operation": operation, "range": place.name, "seed": seed}
-                    yield every | names | best
+                    yield names | best
 
     def _tries(self, variant, seed):
         """The numbers of a seed's members."""
@@ -315,9 +331,14 @@ def _number(value):
 
 def _plain(value):
     if dataclasses.is_dataclass(value):
-        fields = {f.name: _plain(getattr(value, f.name)) for f in _fields(value)}
-        return {"class": type(value).__name__} | fields
-    return [_plain(a) for a in value] if isinstance(value, tuple) else value
+        kind = type(value)
+        names = [field.name for field in _fields(value)]
+        if isinstance(value, Task):
+            # What a class of tasks has in common decides, too.
+            names += Task.__annotations__
+        fields = {name: _plain(getattr(value, name)) for name in names}
+        return {"class": f"{kind.__module__}.{kind.__qualname__}"} | fields
+    return [_plain(a) for a in value] if isinstance(value, tuple | list) else value
 
 
 def _fields(value) -> Any:

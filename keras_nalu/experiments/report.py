@@ -23,7 +23,13 @@ from keras_nalu.experiments.statistics import (
 
 #: What the runs of one cell of a table have in common.
 CELL = ("suite", "inputs", "operation", "module", "range")
-#: The order of operations in a table.
+#: What a row must have.
+COLUMNS = (
+    *CELL,
+    *("experiment", "seed", "backend", "steps", "solved", "solved_at"),
+    *("extrapolation", "sparsity_error", "diverged"),
+)
+#: The order of operations in a table; those of one's own come behind.
 ORDER = (*OPERATIONS, "square", "root", *COMPARISONS)
 
 MAKE_SOME = "Try `keras-nalu benchmark single-module` to make some."
@@ -36,6 +42,17 @@ def read(paths):
         paths: One or more paths: of files with a row in JSON a line, `.jsonl` or
             `.jsonl.gz`, or of folders.
     """
+    return frame(_rows(paths))
+
+
+def pack(paths, file):
+    """Writes the rows of files and folders to one small file, which `read` reads."""
+    text = "".join(json.dumps(row) + "\n" for row in _rows(paths))
+    # No time in it: the same rows are the same file.
+    Path(file).write_bytes(gzip.compress(text.encode(), mtime=0))
+
+
+def _rows(paths):
     rows = []
     for path in map(Path, [paths] if isinstance(paths, str | Path) else paths):
         files = sorted(path.rglob("*.jsonl*")) if path.is_dir() else [path]
@@ -46,7 +63,7 @@ def read(paths):
                 f"folder of them. {MAKE_SOME}"
             )
         rows += found
-    return frame(rows)
+    return rows
 
 
 def _lines(file):
@@ -54,7 +71,7 @@ def _lines(file):
         for number, line in enumerate(lines, 1):
             try:
                 row = json.loads(line)
-                complete = set(CELL) <= set(row)
+                complete = set(COLUMNS) <= set(row)
             except (ValueError, TypeError):
                 complete = False
             if not complete:
@@ -77,10 +94,14 @@ def frame(rows):
     # Ranges stay in the order in which a benchmark has them.
     return rows.drop_duplicates(same, keep="last").sort_values(
         [name for name in CELL if name != "range"],
-        key=lambda a: a.map(ORDER.index) if a.name == "operation" else a,
+        key=lambda a: a.map(_place) if a.name == "operation" else a,
         kind="stable",
         ignore_index=True,
     )
+
+
+def _place(operation):
+    return ORDER.index(operation) if operation in ORDER else len(ORDER)
 
 
 def table(rows, pooled=False):
@@ -97,6 +118,12 @@ def table(rows, pooled=False):
         A DataFrame; some of its cells are an `Interval` or a `Spread`.
     """
     return _frame_of(key | _summary(runs) for key, runs in cells(frame(rows), pooled))
+
+
+def has_published(rows):
+    """Whether something is published for any of these rows."""
+    keys = rows[["suite", "module", "operation"]].drop_duplicates()
+    return any(published.find(*key) for key in keys.itertuples(index=False))
 
 
 def side_by_side(rows):

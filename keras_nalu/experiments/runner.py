@@ -33,16 +33,24 @@ def select(suite, modules=(), operations=(), threshold=None, **changes):
         expected = ", ".join(known)
         raise ValueError(f"no module {unknown[0]!r} in {suite}. Expected {expected}")
     for name in operations:
-        if not any(task.startswith(name) for task in tasks):
+        if not _chosen(name, tasks):
             expected = ", ".join(tasks)
             raise ValueError(f"no operation {name!r} in {suite}. Expected {expected}")
     changes = {name: value for name, value in changes.items() if value is not None}
+    chosen = {task for name in operations for task in _chosen(name, tasks)} or {*tasks}
     return [
         dataclasses.replace(experiment, **changes)
         for experiment in experiments
         if (not modules or experiment.module in modules)
-        and (not operations or experiment.task.operation.startswith(tuple(operations)))
+        and experiment.task.operation in chosen
     ]
+
+
+def _chosen(name, tasks):
+    """The operation of this name, else those that begin with it."""
+    return (
+        [name] if name in tasks else [task for task in tasks if task.startswith(name)]
+    )
 
 
 def train(experiment):
@@ -76,8 +84,8 @@ def run(experiments, results, workers=1, scheduler=None, progress=None):
 
 
 def measured_rate(experiment):
-    """Steps of one member in a second, measured over a hundred of all."""
+    """Steps of one member in a second, measured between two measurements of all."""
     times = []
-    brief = dataclasses.replace(experiment, steps=300, log_every=100)
+    brief = dataclasses.replace(experiment, steps=2 * experiment.log_every)
     brief.run(lambda _: times.append(time.perf_counter()))
-    return brief.members * 100 / (times[-1] - times[-2])
+    return brief.members * brief.log_every / (times[-1] - times[-2])
