@@ -254,8 +254,8 @@ def _result(steps, near, far, sparsity, threshold, judged):
     the step where the validation was best."""
     best = np.argmin(np.where(np.isfinite(near), near, np.inf))
     at = int(best) if judged == "best" else len(steps) - 1
-    below = far < threshold if threshold is not None else None
-    solved = None if below is None else bool(below[at])
+    below = far < (-math.inf if threshold is None else threshold)
+    solved = None if threshold is None else bool(below[at])
     return {
         "threshold": threshold,
         "solved": solved,

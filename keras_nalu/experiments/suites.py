@@ -267,7 +267,7 @@ def _heim():
     """The models of Heim et al.; what they call NAU is a matrix without a limit."""
     last = keras.layers.Dense(4, use_bias=False)
     glorot = "glorot_uniform"
-    nalu = {"kernel_initializer": glorot, "gate_initializer": glorot}
+    nalu: Any = {"kernel_initializer": glorot, "gate_initializer": glorot}
     sigmoids = [keras.layers.Dense(10, "sigmoid") for _ in range(2)]
     npu = adam(5e-3)
     for module, layers, optimizer in [

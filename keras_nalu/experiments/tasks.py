@@ -397,7 +397,7 @@ class SingleModule(Arithmetic):
         return float(total)
 
 
-def _sample(distribution, rng, shape):
+def _sample(distribution, rng, shape) -> Any:
     return np.float64(ops.convert_to_numpy(distribution.sample(rng.random(shape))))
 
 
