@@ -77,7 +77,7 @@ def test_what_differs_in_nothing_has_one_identity():
         {"steps": 30},
         {"restarts": 2},
     ],
-    ids=str,
+    ids=lambda change: ", ".join(change),
 )
 def test_whatever_decides_the_results_is_in_the_identity(change):
     changed = small(**change)

@@ -283,6 +283,23 @@ def test_of_any_optimizer(optimizer):
     assert_trains_as_alone(make, compiling(optimizer))
 
 
+@keras.saving.register_keras_serializable()
+class Scale(keras.layers.Layer):
+    """A layer whose weight is one number."""
+
+    def build(self, input_shape):
+        self.scale = self.add_weight(shape=(), initializer="ones", name="scale")
+
+    def call(self, inputs):
+        return self.scale * inputs
+
+
+@pytest.mark.parametrize("clip", ["clipnorm", "global_clipnorm"])
+def test_clipping_by_norm_is_each_members(clip):
+    make = stacked(lambda: Scale(), dense())
+    assert_trains_as_alone(make, compiling(lambda: optimizers.SGD(0.05, **{clip: 0.2})))
+
+
 LOSSES = {
     "mean": ("mse", Y),
     "sum": (lambda: keras.losses.MeanSquaredError(reduction="sum"), Y),

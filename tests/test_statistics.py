@@ -211,7 +211,7 @@ def test_errors_beyond_the_end_count_as_at_the_end():
         (beta_interval, [1e-15, 0.4999999]),
         (beta_interval, [4e-7] * 24 + [5e-7]),
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "__name__", ""),
 )
 def test_extreme_runs_have_an_interval(interval, x):
     estimate, low, high = interval(x)

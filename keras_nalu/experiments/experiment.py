@@ -41,7 +41,8 @@ class Experiment:
         module: What the tables call the module.
         task: A `Task` of `keras_nalu.experiments.tasks`, or of one's own: its class,
             its fields and what `Task` names count, not what its methods do.
-        layers: The Keras layers that are trained, one behind the other.
+        layers: The Keras layers that are trained, one behind the other. A class of
+            one's own has `@keras.saving.register_keras_serializable()`.
         optimizer: A Keras optimizer.
         seeds: How many: 0, 1, ...; of each variant of the task.
         steps: Of training, a multiple of `log_every`.

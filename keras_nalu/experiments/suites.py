@@ -359,7 +359,9 @@ SUITES = dict(
             "one module, two inputs, nine ranges: the primer of Mistry et al.",
         ),
         _single_suite(
-            "single-module-later", LATER, "the same for the modules of later papers"
+            "single-module-later",
+            LATER,
+            "one module, two inputs, nine ranges: those of later papers",
         ),
         _single_suite(
             "single-module-10",

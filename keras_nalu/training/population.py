@@ -625,13 +625,14 @@ def _elementwise(optimizer):
 
 def _clip(optimizer, gradients):
     """Clips one member's gradients by norm; of all members at once Keras' own would."""
-    norms = [ops.norm(gradient) for gradient in gradients]
-    limit = optimizer.clipnorm
-    if optimizer.global_clipnorm is not None:
-        limit = optimizer.global_clipnorm
-        norms = [ops.norm(ops.stack(norms))] * len(norms)
+    both = optimizer.global_clipnorm, optimizer.clipnorm
+    limit = next((limit for limit in both if limit is not None), None)
     if limit is None:
         return gradients
+    # Not `ops.norm`, which TensorFlow refuses to a scalar.
+    norms = [ops.sqrt(ops.sum(ops.square(gradient))) for gradient in gradients]
+    if optimizer.global_clipnorm is not None:
+        norms = [ops.sqrt(sum(ops.square(norm) for norm in norms))] * len(norms)
     return [
         gradient * (limit / ops.maximum(norm, limit))
         for gradient, norm in zip(gradients, norms, strict=True)
