@@ -53,7 +53,7 @@ THIRD_PARTY = {
     "graph": FRAMEWORKS,
     "saving": FRAMEWORKS,
     "cli": {"rich", "scipy", "tensorboard"},
-    "experiments": {"distributed", "matplotlib", "pandas", "scipy"},
+    "experiments": {"distributed", "matplotlib", "pandas", "scipy", "sklearn"},
     "reading": {"sympy"},
 }
 

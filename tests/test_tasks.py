@@ -18,6 +18,7 @@ from keras_nalu.experiments.tasks import (
     InaluArithmetic,
     Normal,
     Running,
+    RunningImages,
     Simple,
     SingleModule,
     Uniform,
@@ -213,6 +214,32 @@ def test_running_totals(name, length):
     total = np.cumsum if name == "add" else np.cumprod
     np.testing.assert_allclose(y, total(np.float64(x), axis=-2), rtol=1e-5)
     assert {*np.unique(x)} == {*range(0 if name == "add" else 1, 10)}
+
+
+@pytest.mark.parametrize(("name", "length"), [("add", 100), ("multiply", 20)])
+def test_running_totals_of_images(name, length):
+    digits = pytest.importorskip("sklearn.datasets").load_digits()
+    seen = {
+        image.tobytes(): digit for image, digit in zip(*digits_of(digits), strict=True)
+    }
+    held_out = {image.tobytes() for image in digits_of(digits)[0][1200:]}
+    x, y = draw(RunningImages(name), "test")
+    assert x.shape == (1, SEEDS, 100, length, 64)
+    images = x[0, 0].reshape(-1, 64)
+    assert all(image.tobytes() in held_out for image in images)
+    numbers = np.reshape([seen[image.tobytes()] for image in images], (100, length))
+    total = np.cumsum if name == "add" else np.cumprod
+    np.testing.assert_allclose(
+        y[0, 0, ..., 0], total(np.float64(numbers), 1), rtol=1e-5
+    )
+    assert (numbers.min() == 0) == (name == "add")
+    x, _ = draw(RunningImages(name), "training")
+    assert not np.array_equal(x[0, 0], x[0, 1])
+    assert not any(image.tobytes() in held_out for image in x[0, 0].reshape(-1, 64))
+
+
+def digits_of(digits):
+    return (digits.data / 16).astype("float32"), digits.target
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from keras_nalu.experiments.tasks import (
     FourFunctions,
     InaluArithmetic,
     Running,
+    RunningImages,
     Simple,
     SingleModule,
 )
@@ -331,6 +332,23 @@ def _running():
             )
 
 
+def _running_images():
+    for operation, cell in {"add": NAU(1), "multiply": NMU(1)}.items():
+        yield Experiment(
+            type(cell).__name__,
+            RunningImages(operation),
+            [
+                keras.layers.Dense(64, "relu"),
+                keras.layers.Dense(1),
+                keras.layers.RNN(ArithmeticCell(cell), return_sequences=True),
+            ],
+            adam(),
+            seeds=10,
+            steps=20_000,
+            suite="running-images",
+        )
+
+
 class Suite(NamedTuple):
     """What a suite is, and the function that makes its experiments."""
 
@@ -458,6 +476,14 @@ SUITES = dict(
         (
             "running",
             Suite("running sums and products of digits, by a recurrent cell", _running),
+        ),
+        (
+            "running-images",
+            Suite(
+                "the same of handwritten digits, read by a small network; it needs "
+                "scikit-learn",
+                _running_images,
+            ),
         ),
     ]
 )

@@ -591,3 +591,50 @@ class Running(Task):
 
         name = self.operation
         return {name: keras.metrics.MeanMetricWrapper(error, name=name)}
+
+
+@dataclasses.dataclass(frozen=True)
+class RunningImages(Running):
+    """The same of handwritten digits: 64 grey values each, of 8 by 8 pixels.
+
+    The images are those that come with scikit-learn, not MNIST's: 1,200 are trained on,
+    the others are the validation's and the test's. There is no line below which it
+    counts as solved, for what reads the images errs.
+    """
+
+    threshold: Any = None
+
+    inputs: ClassVar[int] = 64
+
+    @property
+    def input_shape(self):
+        return (None, 64)
+
+    def draw(self, stream, seeds, part="training"):
+        training = part == "training"
+        images, digits = _images(training, self.operation == "multiply")
+        rows = self.batch_size if training else self.rows
+        length, far = (10, 100) if self.operation == "add" else (2, 20)
+        shape = (rows, far if part == "test" else length)
+        members = len(seeds) if training else 1
+        u = stream.uniform(shape, members=members)
+        chosen = ops.cast(ops.floor(u * len(digits)), "int32")
+        x, y = ops.take(images, chosen, axis=0), ops.take(digits, chosen, axis=0)
+        y = self.answer(ops.expand_dims(y, -1), seeds)
+        shape = (len(seeds), *shape)
+        return (
+            ops.broadcast_to(x, (*shape, self.inputs)),
+            ops.broadcast_to(y, (*shape, 1)),
+        )
+
+
+@functools.cache
+def _images(training, without_zero):
+    """Images and their digits, as arrays."""
+    from sklearn.datasets import load_digits
+
+    images, digits = load_digits(return_X_y=True)
+    split = slice(1200) if training else slice(1200, None)
+    images, digits = images[split] / 16, digits[split]
+    kept = digits > 0 if without_zero else digits >= 0
+    return images[kept].astype("float32"), digits[kept].astype("float32")
