@@ -298,10 +298,14 @@ def test_a_recipe_that_nobody_published():
         recipe("NSR", "add")
 
 
+# A recurrent layer: XLA on TensorFlow does not compile its loop's gradient.
+@pytest.mark.filterwarnings("ignore:XLA cannot compile this model's training step")
 @pytest.mark.slow
 @trains_populations
 @pytest.mark.parametrize("name", SUITES)
 def test_every_suite_trains(name):
+    if (name, BACKEND) == ("running-images", "tensorflow"):
+        pytest.skip("TensorFlow cannot map this gradient over members")
     first = next(iter(SUITES[name].experiments()))
     fixed = first.rules or first.task.batches
     brief = {} if fixed else {"log_every": 10}

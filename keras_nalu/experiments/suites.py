@@ -481,7 +481,7 @@ SUITES = dict(
             "running-images",
             Suite(
                 "the same of handwritten digits, read by a small network; it needs "
-                "scikit-learn",
+                "scikit-learn and --backend jax",
                 _running_images,
             ),
         ),

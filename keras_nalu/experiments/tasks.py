@@ -500,9 +500,10 @@ class FourFunctions(Task):
     """`x + y`, `x y`, `x / y` and the root of `x` at once (Heim et al.).
 
     Trained on [0.1, 2.1], which the published errors come from: on [0.1, 2], as the
-    paper says, an NMU's quotients are off by 12.1 and not by 11.4. The test is in the mean absolute error on a grid of both
-    inputs: for the root from 0.1 to 4 in steps of 0.1, for the others from -4.1 to 3.9
-    in steps of 0.2. There is no line below which it counts as solved.
+    paper says, an NMU's quotients are off by 12.1 and not by 11.4. The test is in the
+    mean absolute error on a grid of both inputs: for the root from 0.1 to 4 in steps of
+    0.1, for the others from -4.1 to 3.9 in steps of 0.2. There is no line below which
+    it counts as solved.
     """
 
     operation: str = "all four"
