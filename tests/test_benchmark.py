@@ -90,6 +90,7 @@ def test_whatever_decides_the_results_is_in_the_identity(change):
     [
         ({"steps": 25}, r"whole thousands.*Received: seeds=2, .*steps=25"),
         ({"seeds": 0}, r"Received: seeds=0"),
+        ({"log_every": 0}, r"log_every=0"),
         (
             {"rules": ("magic",), "log_every": 1000, "steps": 1000},
             r"Received: 'magic'\. Expected one of inalu",

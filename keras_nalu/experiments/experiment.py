@@ -83,11 +83,8 @@ class Experiment:
     suite: str = "own"
 
     def __post_init__(self):
-        if (
-            min(self.seeds, self.restarts) < 1
-            or self.steps < 1
-            or self.steps % self.log_every
-        ):
+        counts = self.seeds, self.restarts, self.steps, self.log_every
+        if min(counts) < 1 or self.steps % self.log_every:
             raise ValueError(
                 "Expected seeds, restarts, and steps in whole thousands (`log_every`). "
                 f"Received: seeds={self.seeds}, restarts={self.restarts}, "
