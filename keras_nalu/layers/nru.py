@@ -72,5 +72,5 @@ class NRU(ArithmeticLayer):
         W = self.kernel
         A = keras.ops.square(keras.ops.tanh(1000 * W)) if training else ops.magnitude(W)
         powers = keras.ops.sign(x) * keras.ops.power(ops.magnitude(x), W)
-        y = ops.product(powers * A + (1 - A))
+        y = keras.ops.prod(powers * A + (1 - A), axis=-2)
         return self.cast(y)
