@@ -587,6 +587,24 @@ def most(y_true, y_pred):
     return keras.ops.max(y_pred)
 
 
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="JAX' generator")
+@pytest.mark.parametrize("shape", [(), (4, 5), (2**9, 2**9), (100, 128, 100)])
+@pytest.mark.parametrize("bounds", [(0, 1), (-6, -1.2)])
+def test_many_numbers_are_those_of_few(shape, bounds):
+    import jax
+
+    from keras_nalu.training import on_jax
+
+    key = np.array([2**31 - 1, 7], "uint32")
+    drawn = jax.jit(lambda key: on_jax.uniform(key, shape, *bounds))(key)
+    right = jax.random.uniform(key, shape, "float32", *bounds)
+    assert drawn.dtype == right.dtype
+    # A compiler may round the product and the sum at once.
+    precision = 0 if bounds == (0, 1) else 2**-23 * max(map(abs, bounds))
+    np.testing.assert_allclose(drawn, right, rtol=0, atol=precision)
+    assert np.min(drawn) >= np.float32(bounds[0])
+
+
 @slow
 @pytest.mark.parametrize(
     "kind",
