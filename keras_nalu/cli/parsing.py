@@ -1,0 +1,65 @@
+"""How a command line is read, and how it fails."""
+
+import argparse
+import contextlib
+
+import keras_nalu
+
+BACKENDS = ("tensorflow", "jax", "torch")
+
+
+class Failure(Exception):
+    """Ends the command with one line and a non-zero exit status."""
+
+    def __init__(self, message, status=1):
+        super().__init__(message)
+        self.status = status
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message):
+        raise Failure(f"{message}. See `{self.prog} --help`", 2)
+
+
+class Version(argparse.Action):
+    def __call__(self, parser, *_):
+        print("keras-nalu", keras_nalu.__version__)
+        parser.exit()
+
+
+def command(commands, name, run, help, more):
+    """Adds a command that calls `run` with its options; returns what adds an option."""
+    subparser = commands.add_parser(
+        name,
+        help=help,
+        description=f"{help[0].upper()}{help[1:]}{more}",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    subparser.set_defaults(run=run)
+    subparser.add_argument(
+        "--backend",
+        choices=BACKENDS,
+        default=argparse.SUPPRESS,
+        help="what Keras computes with (default: as Keras is configured)",
+    )
+    return subparser.add_argument
+
+
+def _number(text, convert, accept, expected):
+    with contextlib.suppress(ValueError):
+        value = convert(text)
+        if accept(value):
+            return value
+    raise argparse.ArgumentTypeError(f"expected {expected}, received {text!r}")
+
+
+def positive(text):
+    return _number(text, int, lambda n: 0 < n < 2**40, "a positive whole number")
+
+
+def whole(text):
+    return _number(text, int, lambda n: 0 <= n < 2**32, "a whole number below 2**32")
+
+
+def rate(text):
+    return _number(text, float, lambda x: 0 < x < 1e38, "a positive number")
