@@ -27,7 +27,7 @@ ARROWS = {
     "callbacks": LAYERS,
     "tensorboard": LAYERS | {"graph", "__init__"},
     "graph": {"layers"},
-    "saving": LAYERS,
+    "saving": {"training"} | LAYERS,
     "datasets": set(),
     "losses": {"ops"},
     "metrics": {"ops"},

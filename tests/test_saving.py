@@ -1,8 +1,14 @@
+import io
 import json
 import os
+import pickle
+import re
 import subprocess
 import sys
+import zipfile
+from pathlib import Path
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -63,15 +69,17 @@ path = {str(path)!r}
 
 
 def test_load_model_where_nothing_was_imported(saved):
-    """And Keras' own loader fails there, with the text that the docs name."""
+    """And Keras' own loader fails there, with the text that README quotes."""
     _, path, expected = saved
+    readme = (Path(__file__).parent.parent / "README.md").read_text()
+    quoted = re.search(r"^Could not locate class 'NALU'.*", readme, re.M)[0]
     logs = in_a_new_process(
-        """
+        f"""
 import keras
 try:
     keras.saving.load_model(path)
 except TypeError as error:
-    assert "Could not locate class 'NALU'" in str(error), error
+    assert {quoted!r} in str(error), error
 else:
     raise SystemExit("loaded without an import: say so in load_model's docstring")
 assert not [name for name in sys.modules if name.startswith("keras_nalu")]
@@ -94,6 +102,16 @@ report(keras.saving.load_model(path))
         path,
     )
     assert logs == pytest.approx(expected, rel=1e-6)
+
+
+def test_one_import_is_enough_for_keras_whatever_the_file_names():
+    code = """
+import keras
+from keras_nalu import Sequential
+names = [n for n in keras.saving.get_custom_objects() if n.startswith("keras_nalu>")]
+print(json.dumps(names))
+"""
+    assert {*in_a_new_process(code, "")} == NAMES
 
 
 def test_training_continues_as_if_it_had_not_stopped(saved):
@@ -119,15 +137,247 @@ def test_arguments(saved):
     assert [layer.epsilon for layer in bare.layers] == [1e-7, 1e-5]
 
 
-def test_safe_mode(tmp_path):
-    model = keras.Sequential(
-        [keras.Input((2,)), NALU(1), keras.layers.Lambda(lambda x: 2 * x)]
+# Files from elsewhere.
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory):
+    """What is in a file, by name."""
+    inputs = keras.Input((2,))
+    outputs = keras.layers.Dense(1, name="dense")(NALU(1, name="nalu")(inputs))
+    model = keras.Sequential(keras.Model(inputs, outputs).layers)
+    model.compile("sgd", "mse")
+    path = tmp_path_factory.mktemp("parts") / "model.keras"
+    model.save(path)
+    with zipfile.ZipFile(path) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def zipped(parts, path):
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, part in parts.items():
+            archive.writestr(name, part)
+    return path
+
+
+def changed(parts, path, change):
+    """The file, with another config."""
+    config = json.loads(parts["config.json"])
+    change(config)
+    return zipped(parts | {"config.json": json.dumps(config)}, path)
+
+
+def error_of(path, **kwargs):
+    with pytest.raises((TypeError, ValueError)) as info:
+        keras_nalu.load_model(path, **kwargs)
+    text = str(info.value)
+    assert text.startswith(f"Could not load {str(path)!r}: ")
+    assert "\n" not in text
+    assert len(text) < 1000
+    return text.split(": ", 1)[1]
+
+
+def touching(marker):
+    """A Lambda layer whose function creates a file, as a config."""
+    code = f"lambda x, *rest: (open({str(marker)!r}, 'w').close(), x)[1]"
+    return keras.saving.serialize_keras_object(keras.layers.Lambda(eval(code)))
+
+
+def named(module, name, **config):
+    whole = {"module": module, "registered_name": f"{module}>{name}"}
+    return whole | {"class_name": name, "config": config}
+
+
+def function(module, name):
+    whole = {"module": module, "registered_name": name}
+    return whole | {"class_name": "function", "config": name}
+
+
+PLACES = {
+    "initializer": lambda c, evil: inner(c, 1).update(kernel_initializer=evil),
+    "regularizer": lambda c, evil: inner(c, 1).update(kernel_regularizer=evil),
+    "constraint": lambda c, evil: inner(c, 1).update(kernel_constraint=evil),
+    "activation": lambda c, evil: inner(c, 2).update(activation=evil),
+    "layer": lambda c, evil: c["config"]["layers"].append(evil),
+    "loss": lambda c, evil: c["compile_config"].update(loss=evil),
+    "metric": lambda c, evil: c["compile_config"].update(metrics=[evil]),
+    "optimizer": lambda c, evil: c["compile_config"].update(optimizer=evil),
+    "compile_config": lambda c, evil: c.update(compile_config=evil),
+    "model": lambda c, evil: (c.clear(), c.update(evil)),
+}
+REFUSED = (
+    "Could not (locate|interpret)|Requested the deserialization|Cannot deserialize|"
+    "Unknown layer: '__lambda__'"
+)
+
+
+def inner(config, index):
+    return config["config"]["layers"][index]["config"]
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_file_runs_no_code(place, parts, tmp_path):
+    """Whatever it names, and wherever."""
+    marker = tmp_path / "marker"
+    evils = [
+        touching(marker)["config"]["function"],
+        named("subprocess", "Popen", args=["touch", str(marker)]),
+        named("os", "system", command=f"touch {marker}"),
+        function("os", "system"),
+        function("builtins", "exec"),
+        function("keras.utils", "get_file"),
+    ]
+    for evil in evils:
+        path = changed(
+            parts, tmp_path / "model.keras", lambda c, evil=evil: PLACES[place](c, evil)
+        )
+        assert re.match(REFUSED, error_of(path)), evil
+        assert not marker.exists()
+
+
+def test_safe_mode(parts, tmp_path):
+    """It is what stands between a file's code and this machine."""
+    marker = tmp_path / "marker"
+    evil = touching(marker)
+    path = changed(
+        parts, tmp_path / "model.keras", lambda c: c["config"]["layers"].append(evil)
     )
-    model.save(tmp_path / "model.keras")
-    with pytest.raises(ValueError, match="deserialization of a `Lambda` layer"):
-        keras_nalu.load_model(tmp_path / "model.keras")
-    copy = keras_nalu.load_model(tmp_path / "model.keras", safe_mode=False)
-    np.testing.assert_array_equal(copy.predict(X), model.predict(X))
+    text = error_of(path)
+    assert text.startswith("Requested the deserialization of a `Lambda` layer")
+    assert "by passing `safe_mode=False` to the loading function" in text
+    assert not marker.exists()
+    trusted = keras_nalu.load_model(path, safe_mode=False)
+    trusted(X)
+    assert marker.exists()
+
+
+def test_a_path_that_leads_out_of_the_file(parts, tmp_path):
+    """Keras unpacks files of more than three parts, and leaves such a part out."""
+    folder = tmp_path / "deep" / "deeper"
+    folder.mkdir(parents=True)
+    outside = tmp_path / "absolute"
+    names = ["../escaped", "assets/../../escaped", str(outside)]
+    path = zipped(parts | dict.fromkeys(names, "x"), folder / "model.keras")
+    with pytest.warns(UserWarning, match="Skipping invalid path") as warned:
+        keras_nalu.load_model(path)
+    assert len(warned) == 3
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == [path]
+
+
+class Touch:
+    """What a pickle of it does when it is read."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+def in_npz(harmful):
+    file = io.BytesIO()
+    np.savez(file, **{"layers/nalu": np.array({"0": harmful}, dtype=object)})
+    return {"model.weights.npz": file.getvalue()}
+
+
+def in_h5(value, weights):
+    file = io.BytesIO(weights)
+    with h5py.File(file, "r+") as h5:
+        del h5["layers/nalu/vars/0"]
+        h5["layers/nalu/vars/0"] = value
+    return {"model.weights.h5": file.getvalue()}
+
+
+def test_pickles_are_not_read(parts, tmp_path):
+    marker = tmp_path / "marker"
+    pickled = pickle.dumps(Touch(marker))
+    weights = parts["model.weights.h5"]
+    rest = {name: parts[name] for name in parts if name != "model.weights.h5"}
+    for harmful, said in [
+        (in_npz(Touch(marker)), "Object arrays cannot be loaded"),
+        ({"model.weights.npz": pickled}, "This file contains pickled"),
+        (in_h5(np.void(pickled), weights), "A total of 1 objects could not be"),
+        (in_h5(h5py.ExternalLink("/etc/passwd", "/"), weights), "A total of 1"),
+    ]:
+        path = zipped(rest | harmful, tmp_path / "model.keras")
+        assert error_of(path).startswith(said)
+        assert not marker.exists()
+    pickle.loads(pickled).close()
+    assert marker.exists()
+
+
+# Files that are none.
+
+SAVED = "Type the path of a file that `model.save('model.keras')` wrote."
+AGAIN = "Copy or download it again."
+BROKEN = "it is damaged, or `model.save` did not write it ("
+
+
+def test_no_file(tmp_path):
+    for name in ("model.keras", "model"):
+        assert error_of(tmp_path / name) == f"there is no such file. {SAVED}"
+    for name in ("folder.keras", "folder"):
+        (tmp_path / name).mkdir()
+        assert error_of(tmp_path / name) == f"it is a folder. {SAVED}"
+    (tmp_path / "empty.keras").touch()
+    assert error_of(tmp_path / "empty.keras") == f"it is empty. {SAVED}"
+
+
+def test_a_file_of_another_name(saved, tmp_path):
+    _, path, _ = saved
+    other = tmp_path / "model.zip"
+    other.write_bytes(path.read_bytes())
+    assert error_of(other) == f"its name does not end in '.keras'. {SAVED}"
+
+
+def test_a_file_that_is_cut_off(saved, tmp_path):
+    whole = saved[1].read_bytes()
+    no_zip = f"it is no zip archive that can be read, or not all of one. {AGAIN}"
+    for content in (b"<html>", whole[: len(whole) // 2], whole[:-1]):
+        (tmp_path / "model.keras").write_bytes(content)
+        assert error_of(tmp_path / "model.keras") == no_zip
+
+
+def test_a_file_with_changed_bytes(saved, tmp_path):
+    for part in (b'"class_name"', b"\x89HDF"):
+        content = saved[1].read_bytes().replace(part, b"x" * len(part), 1)
+        (tmp_path / "model.keras").write_bytes(content)
+        text = error_of(tmp_path / "model.keras")
+        assert text.startswith(f"{BROKEN}Bad CRC-32 for file")
+        assert text.endswith(AGAIN)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("config.json", None),
+        ("config.json", b"{"),
+        ("config.json", b"null"),
+        ("config.json", b"\xff\xfe\x00"),
+        ("model.weights.h5", None),
+        ("model.weights.h5", b"weights"),
+    ],
+)
+def test_a_zip_archive_of_something_else(name, content, parts, tmp_path):
+    other = parts | {name: content}
+    if content is None:
+        del other[name]
+    text = error_of(zipped(other, tmp_path / "model.keras"))
+    assert text.startswith(BROKEN)
+    assert text.endswith(AGAIN)
+
+
+def test_what_a_layer_refuses(parts, tmp_path):
+    path = changed(
+        parts, tmp_path / "model.keras", lambda c: inner(c, 1).update(units=-1)
+    )
+    assert error_of(path) == (
+        "Received an invalid value for `units`, expected a positive integer. "
+        "Received: units=-1"
+    )
+
+
+# Classes of one's own.
 
 
 def test_custom_objects(tmp_path):
@@ -135,34 +385,40 @@ def test_custom_objects(tmp_path):
         def call(self, inputs):
             return 2 * inputs
 
-    model = keras.Sequential([keras.Input((2,)), NALU(1), Twice()])
-    model.save(tmp_path / "model.keras")
-    with pytest.raises(TypeError, match="Could not locate class 'Twice'"):
-        keras_nalu.load_model(tmp_path / "model.keras")
-    copy = keras_nalu.load_model(tmp_path / "model.keras", {"Twice": Twice})
+    class Three(keras.initializers.Initializer):
+        def __call__(self, shape, dtype=None):
+            return keras.ops.full(shape, 3.0, dtype)
+
+    layers = [NALU(1, kernel_initializer=Three()), Twice()]
+    model = keras.Sequential([keras.Input((2,)), *layers])
+    path = tmp_path / "model.keras"
+    model.save(path)
+    own = (
+        ". If it is your own, import the module that registers it first, or give it: "
+        "`load_model(filepath, custom_objects={'Name': Name})`."
+    )
+    text = error_of(path, custom_objects={"Three": Three})
+    assert text == f"Could not locate class 'Twice'{own}"
+    text = error_of(path, custom_objects={"Twice": Twice})
+    assert text.startswith("Could not interpret initializer identifier: ")
+    assert "'class_name': 'Three'" in text
+    assert text.endswith(own)
+    copy = keras_nalu.load_model(path, {"Twice": Twice, "Three": Three})
     np.testing.assert_array_equal(copy.predict(X), model.predict(X))
-
-
-def test_missing_file(tmp_path):
-    with pytest.raises(ValueError, match="File not found"):
-        keras_nalu.load_model(tmp_path / "model.keras")
+    with keras.saving.custom_object_scope({"Twice": Twice, "Three": Three}):
+        keras_nalu.load_model(path)
 
 
 #: Written out: a saved model carries them.
-LAYER_NAMES = (
-    "NAC NACMul NALU SeparateNALU GNALU INALU SharedINALU NAU NMU SNMU NaiveNPU NPU "
-    "RealNPU NRU NMRU MCFC MulMCFC NSR"
-).split()
-
-
-def test_registered_names_never_change():
-    names = {
-        keras.saving.get_registered_name(cls)
-        for cls in (*keras_nalu.layers.LAYERS.values(), L2Loss, IsCloseAccuracy)
-    } | {keras.saving.get_registered_name(LastBatchLoss)}
-    assert names == {
-        *(f"keras_nalu>{name}" for name in LAYER_NAMES),
-        "keras_nalu>L2Loss",
-        "keras_nalu>IsCloseAccuracy",
-        "keras_nalu>LastBatchLoss",
-    }
+NAMES = {
+    f"keras_nalu>{name}"
+    for name in (
+        "NAC NACMul NALU SeparateNALU GNALU INALU SharedINALU NAU NMU SNMU NaiveNPU "
+        "NPU RealNPU NRU NMRU MCFC MulMCFC NSR ArithmeticCell "
+        "Sequential Model Functional Population "
+        "L2Loss IsCloseAccuracy LastBatchLoss BatchLossDeviation SparsityError "
+        "NACUniform NAUUniform NMUUniform Orthogonal UnitVector Clip "
+        "Discretization INALUPenalty L1 NegativeSquare OutOfRange Sparsity Sum "
+        "LinearRamp StepwiseGrowth"
+    ).split()
+}
