@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from keras_nalu import constraints as constraints
     from keras_nalu import initializers as initializers
     from keras_nalu import regularizers as regularizers
+    from keras_nalu.backup import BackupAndRestore as BackupAndRestore
     from keras_nalu.callbacks import EpochLine as EpochLine
     from keras_nalu.callbacks import INALUReinitialize as INALUReinitialize
     from keras_nalu.callbacks import StopWhenSolved as StopWhenSolved
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
 
 _ROOMS = {
     "ArithmeticCell": "layers",
+    "BackupAndRestore": "backup",
     "BatchLossDeviation": "metrics",
     "EXTRAPOLATION": "datasets",
     "EpochLine": "callbacks",

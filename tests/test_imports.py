@@ -16,11 +16,12 @@ WEIGHTS = {"initializers", "constraints", "regularizers", "ops"}
 LAYERS = {"layers"} | WEIGHTS
 MEASURES = {"losses", "metrics"}
 RUN = {"datasets", "reading", "training", "callbacks", "tensorboard"}
+FILES_OF_MODELS = {"saving", "backup"}
 #: Room -> the rooms below it, that it may import.
 ARROWS = {
-    "__init__": RUN | MEASURES | LAYERS | {"saving"},
+    "__init__": RUN | MEASURES | LAYERS | FILES_OF_MODELS,
     "__main__": {"cli"},
-    "cli": RUN | MEASURES | LAYERS | {"saving", "experiments", "__init__"},
+    "cli": RUN | MEASURES | LAYERS | FILES_OF_MODELS | {"experiments", "__init__"},
     "experiments": RUN | MEASURES | LAYERS | {"saving", "__init__"},
     "training": MEASURES | LAYERS,
     "reading": LAYERS,
@@ -28,6 +29,7 @@ ARROWS = {
     "tensorboard": LAYERS | {"graph", "__init__"},
     "graph": {"layers"},
     "saving": {"training"} | LAYERS,
+    "backup": LAYERS,
     "datasets": set(),
     "losses": {"ops"},
     "metrics": {"ops"},
@@ -52,6 +54,7 @@ THIRD_PARTY = {
     "tensorboard": FRAMEWORKS | {"tensorboard"},
     "graph": FRAMEWORKS,
     "saving": FRAMEWORKS,
+    "backup": {"torch"},
     "cli": {"rich", "scipy", "tensorboard"},
     "experiments": {"distributed", "matplotlib", "pandas", "scipy", "sklearn"},
     "reading": {"sympy"},

@@ -1,10 +1,12 @@
 """The commands that train: the notebook's NALU once or with many seeds, all modules."""
 
+import argparse
 import contextlib
 import dataclasses
 import functools
 import json
 import math
+import os
 import shlex
 import shutil
 import sys
@@ -21,7 +23,18 @@ from keras_nalu.cli.running import (
 )
 from keras_nalu.datasets import OPERATIONS
 
+SETTINGS, MODEL, BACKUP = "config.json", "model.keras", "training.backup"
+#: Of a run, beside its backend, what `--resume` takes from its folder.
+_TYPED = "operation size epochs batch_size learning_rate seed population no_mlp".split()
 TRY_A_SMALLER_RATE = "Try a smaller --learning-rate"
+
+
+class _Given(argparse.Action):
+    """Remembers which options were typed: a default contradicts nothing."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        setattr(namespace, self.dest, values)
+        namespace.given = {*getattr(namespace, "given", ()), self.dest}
 
 
 def add_commands(commands):
@@ -32,9 +45,10 @@ def add_commands(commands):
         "train a NALU as the notebook does, and say what it learned",
         ", how far it extrapolates beside an MLP, and how to look at it.",
     )
-    _of_the_notebook(add)
-    add("--seed", type=whole, default=0, help="the same seed repeats the run")
-    add(
+    noted = functools.partial(add, action=_Given)
+    _of_the_notebook(noted)
+    noted("--seed", type=whole, default=0, help="the same seed repeats the run")
+    noted(
         "--population",
         type=positive,
         default=1,
@@ -42,7 +56,14 @@ def add_commands(commands):
         help="NALUs to train as one; the best is kept",
     )
     add("--no-mlp", action="store_true", help="leave the MLP out")
-    add("--output", type=Path, default=Path("logs"), help="gets a new folder a run")
+    noted("--output", type=Path, default=Path("logs"), help="gets a new folder a run")
+    add(
+        "--resume",
+        type=Path,
+        metavar="RUN",
+        default=argparse.SUPPRESS,
+        help="the folder of a run that was killed: go on with it, as it was begun",
+    )
 
     add = command(
         commands,
@@ -80,34 +101,63 @@ def _of_the_notebook(add):
 
 
 def _train(options):
+    if "resume" not in options:
+        run, model = _begun(options)
+        folder = _new_folder(options.output, options.operation)
+        _write_settings(folder, run, options)
+        with _alone_in(folder):
+            _train_in(folder, options, run, model)
+        return
+    folder = options.resume
+    with _alone_in(folder):
+        if (folder / MODEL).exists() and not (folder / BACKUP).exists():
+            print(f"The run in {folder} has ended: nothing to go on with.")
+            return
+        options = _options_of(folder, options)
+        _train_in(folder, options, *_begun(options))
+
+
+def _begun(options):
     run = _experiment(options)
     many = options.population > 1
     try:
-        model = run.population(options.population) if many else run.nalu()
+        return run, run.population(options.population) if many else run.nalu()
     except ValueError as error:  # of a population, on PyTorch
         raise Failure(f"{error} Or try --backend {BACKENDS[0]}") from error
+
+
+def _train_in(folder, options, run, model):
     config = dataclasses.asdict(run) | {"population": options.population}
-    folder = _new_folder(options.output, options.operation)
-    (folder / "config.json").write_text(json.dumps(config) + "\n")
+    many = options.population > 1
     # Fifty pictures of the weights tell as much as one an epoch, in less time.
     board = keras_nalu.TensorBoard(
         folder, config=config, kernel_freq=-(-run.epochs // 50)
     )
-    saved = folder / "model.keras"
+    backup = keras_nalu.BackupAndRestore(folder / BACKUP, [board], delete=False)
+    saved, had_backup = folder / MODEL, backup.path.exists()
+    again = f"keras-nalu train --resume {shlex.quote(str(folder))}"
 
     def save():
         try:
             kept = model.best(*run.data()) if many else model
         except ValueError as error:
             raise Failure(f"all members diverged. {TRY_A_SMALLER_RATE}") from error
-        kept.save(saved)
+        # Under another name first: what is there under its own is whole.
+        partial = saved.with_suffix(".partial.keras")
+        kept.save(partial)
+        os.replace(partial, saved)
         return kept
 
     started = time.perf_counter()
     try:
         with warnings_in_one_line():
             with _progress(run.epochs) as shown:
-                history = run.fit(model, [*shown, board])
+                try:
+                    history = run.fit(model, [*shown, backup])
+                except ValueError as error:
+                    if not had_backup:
+                        raise
+                    raise Failure(str(error).rstrip(".")) from error
             seconds = time.perf_counter() - started
             kept = save()
             if any(math.isnan(weights.sum()) for weights in kept.get_weights()):
@@ -127,12 +177,78 @@ def _train(options):
     except BrokenPipeError:
         save()
         raise
+    except OSError as error:
+        raise Failure(f"cannot write: {error}. Once that is mended: {again}") from error
     except KeyboardInterrupt:
         save()
+        print(f"\nTo go on: {again}")
         message = f"interrupted; what was trained so far is saved as {saved}"
         raise Failure(message, 130) from None
     print(f"\nModel    keras_nalu.load_model({str(saved)!r})")
     print(f"Graphs   {_tensorboard()} --logdir {shlex.quote(str(folder))}")
+    sys.stdout.flush()
+    # Now the run has ended.
+    backup.path.unlink()
+
+
+def _write_settings(folder, run, options):
+    import keras
+
+    kept = {name: getattr(options, name) for name in _TYPED}
+    kept |= dataclasses.asdict(run) | {"backend": keras.backend.backend()}
+    (folder / SETTINGS).write_text(json.dumps(kept) + "\n")
+
+
+def _options_of(folder, options):
+    """The options that a run was begun with."""
+    try:
+        kept = json.loads((folder / SETTINGS).read_text())
+        whole = all(type(kept[n]) is type(getattr(options, n)) for n in _TYPED)
+        whole &= kept["backend"] in BACKENDS
+    except (ValueError, TypeError, KeyError):
+        whole = False
+    if not whole:
+        raise Failure(
+            f"{folder / SETTINGS} is damaged, or of a version before --resume. "
+            "Leave --resume out, to begin anew"
+        )
+    typed = {*getattr(options, "given", ())}
+    typed |= {name for name in ("backend", "no_mlp") if getattr(options, name, False)}
+    for name in sorted(typed):
+        if kept.get(name) != getattr(options, name):
+            option = f"--{name.replace('_', '-')}"
+            has = f", which has {kept[name]}" if name in kept else ""
+            raise Failure(
+                f"{option} contradicts the run in {folder}{has}. "
+                f"Leave {option} out: --resume takes the options of the run",
+                2,
+            )
+    return argparse.Namespace(**(vars(options) | kept))
+
+
+@contextlib.contextmanager
+def _alone_in(folder):
+    """Of two processes the second is refused. The system frees what a dead one held."""
+    import fcntl
+
+    try:
+        file = open(folder / SETTINGS, "r+")
+    except (FileNotFoundError, NotADirectoryError):
+        raise Failure(
+            f"{folder} is not the folder of a run: it has no {SETTINGS}. "
+            "Leave --resume out, to begin one",
+            2,
+        ) from None
+    except OSError as error:
+        raise Failure(f"cannot write to {folder}: {error.strerror}") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Failure(
+                f"another process is training in {folder}. Wait for its end, or stop it"
+            ) from None
+        yield
 
 
 def _experiment(options, **changes):
@@ -176,12 +292,18 @@ def _progress(epochs):
     if not sys.stdout.isatty():
         yield [keras_nalu.EpochLine(functools.partial(print, flush=True))]
         return
+    import keras
+
     with progress_bar() as bar:
         task = bar.add_task("compiling", total=epochs)
         yield [
+            # A run that is resumed begins where it was.
+            keras.callbacks.LambdaCallback(
+                on_epoch_begin=lambda epoch, _: bar.update(task, completed=epoch)
+            ),
             keras_nalu.EpochLine(
                 lambda line: bar.update(task, advance=1, description=line)
-            )
+            ),
         ]
 
 

@@ -8,7 +8,6 @@ import dataclasses
 import importlib
 import itertools
 import math
-from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -45,7 +44,7 @@ def _slice(data, at, size):
     def take(a):
         return keras.ops.slice(a, (at, *[0] * (a.ndim - 1)), (size, *a.shape[1:]))
 
-    return _map(take, data)
+    return map_arrays(take, data)
 
 
 class Arrays(keras.utils.PyDataset):
@@ -94,7 +93,9 @@ class Arrays(keras.utils.PyDataset):
             return self._blocks(start, stop)
         if start == 0 and self.shuffle:
             order = keras.ops.convert_to_tensor(self.order, "int32")
-            self.ordered = _map(lambda a: keras.ops.take(a, order, axis=0), self.data)
+            self.ordered = map_arrays(
+                lambda a: keras.ops.take(a, order, axis=0), self.data
+            )
         return self._resident(start, stop)
 
     def _resident(self, start, stop):
@@ -112,96 +113,6 @@ class Arrays(keras.utils.PyDataset):
             at = slice(first * self.batch_size, last * self.batch_size)
             data = take_rows(self.data, at if self.order is None else self.order[at])
             yield from _pieces(data, self.batch_size, steps)
-
-
-class Stream:
-    """Random numbers for one batch: those of its seed, the same on every call."""
-
-    def __init__(self, seed, members):
-        self.seed = seed
-        self.members = members
-        self.calls = 0
-
-    def uniform(self, shape, low=0.0, high=1.0, members=None):
-        """Numbers in [low, high), of this shape; behind an axis of the members', or of
-        another number of them, where some are to see the same."""
-        self.calls += 1
-        seed = self.seed + keras.ops.convert_to_tensor([self.calls, 0], "int32")
-        members = self.members if members is None else members
-        shape = tuple(shape) if members is None else (members, *shape)
-        return backend_module().uniform(seed, shape, low, high)
-
-
-@dataclasses.dataclass(frozen=True)
-class Drawing:
-    """Reads batches from a function that draws them."""
-
-    draw: Callable
-    members: int | None
-    block: int = INNER_STEPS
-
-    def __call__(self, seed, start):
-        def batch(i):
-            counter = keras.ops.stack([keras.ops.zeros_like(i), i])
-            data = self.draw(Stream(seed + counter, self.members))
-            if self.members is None:
-                return data
-            return _map(lambda a: keras.ops.moveaxis(a, 0, 1), data)
-
-        return batch
-
-
-class Draws(keras.utils.PyDataset):
-    """Batches that a function draws on the device, without end.
-
-    The same in every epoch, if it `repeats`. A seed makes them reproducible.
-    """
-
-    num_batches = None
-
-    def __init__(self, draw, steps, members=None, seed=None, repeats=False):
-        super().__init__()
-        if steps is None:
-            raise ValueError(
-                "A function draws batches without end: say how many are an epoch. "
-                "Try steps_per_epoch=1000 in `fit`, with validation_steps=10 for a "
-                "validation that is drawn, or steps=1000 in `evaluate`."
-            )
-        self.reader = Drawing(draw, members)
-        self.steps = steps
-        self.repeats = repeats
-        self.position = self.count = 0
-        if seed is None:
-            # From the generator that `keras.utils.set_random_seed` seeds.
-            seed = np.random.randint(2**31 - 2**16)  # noqa: NPY002
-        # The calls of `uniform` count on from the first number, the batches from the
-        # second.
-        self.seed = keras.ops.convert_to_tensor([seed, 0], "int32")
-        self.batch_size = count_rows(self[0])
-
-    def __getitem__(self, index):
-        return self.reader(self.seed, 0)(keras.ops.convert_to_tensor(index, "int32"))
-
-    def on_epoch_begin(self):
-        self.position = 0
-
-    def chunk(self, steps, _):
-        steps = min(steps, self.steps - self.position)
-        if self.repeats:
-            self.count = self.position
-        self.position = (self.position + steps) % self.steps
-        first = self.count
-        self.count += steps
-        yield self.reader, self.seed, first, self.count - 1
-
-
-#: To Keras they have no end: it opens one iterator, and each epoch ends by its steps.
-ENDLESS = Arrays, Draws
-
-
-def is_function(x):
-    """Whether `x` draws batches, rather than holding or yielding them."""
-    return callable(x) and not isinstance(x, keras.utils.PyDataset)
 
 
 def backend_module():
@@ -251,12 +162,12 @@ class Batches:
                 for batch in group:
                     yield Slices(size, 0), batch, 0, 0
                 continue
-            group = (_map(np.asarray, batch) for batch in group)
+            group = (map_arrays(np.asarray, batch) for batch in group)
             held = next(group)
             block = min(steps, _block_steps(held, size))
             group = itertools.chain([held], group)
             while held := list(itertools.islice(group, block)):
-                rows = _map(lambda *a: np.concatenate(a), *held)
+                rows = map_arrays(lambda *a: np.concatenate(a), *held)
                 yield from _pieces(rows, size, block)
 
 
@@ -269,13 +180,13 @@ def _pieces(data, batch, steps):
             missing = np.zeros(((steps - full) * batch, *a.shape[1:]), a.dtype)
             return np.concatenate([a[: full * batch], missing])
 
-        whole = _map(padded, data)
+        whole = map_arrays(padded, data)
         yield Slices(batch), _to_device(whole), 0, full - 1
     if rest:
         yield Slices(rest, 0), _to_device(take_rows(data, slice(-rest, None))), 0, 0
 
 
-def _map(function, *structures):
+def map_arrays(function, *structures):
     """Over the arrays; an output without labels is `None` there."""
     return keras.tree.map_structure(
         lambda *a: function(*a) if hasattr(a[0], "shape") else None, *structures
@@ -295,7 +206,7 @@ def count_rows(data):
 
 
 def take_rows(data, at):
-    return _map(lambda a: a[at], data)
+    return map_arrays(lambda a: a[at], data)
 
 
 def _block_steps(data, batch):
@@ -312,4 +223,4 @@ def _to_device(data):
             a, keras.config.floatx() if floating else None
         )
 
-    return _map(convert, data)
+    return map_arrays(convert, data)

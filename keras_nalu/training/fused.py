@@ -2,7 +2,7 @@
 
 `fit` and `evaluate` are Keras' own. What they call once a chunk of steps is replaced:
 it runs Keras' `train_step` in a loop that XLA compiles (`on_tensorflow.py`,
-`on_jax.py`), over batches that are on the device already (`feeds.py`).
+`on_jax.py`), over batches that are on the device already (`feeds.py`, `draws.py`).
 """
 
 import contextlib
@@ -18,13 +18,16 @@ import keras
 
 from keras_nalu.layers.base import walk_layers
 from keras_nalu.metrics import SparsityError
-from keras_nalu.training import feeds
+from keras_nalu.training import draws, feeds
 
 #: What bounds a chunk by default: floating-point operations, so that the progress
 #: bar moves; steps; and steps of batches that come one by one, where more gain nothing.
 CHUNK_FLOPS = 1e9
 CHUNK_STEPS = 10_000
 ITERATED_STEPS = 100
+
+#: To Keras they have no end: it opens one iterator, and each epoch ends by its steps.
+ENDLESS = feeds.Arrays, draws.Draws
 
 
 def _like(method):
@@ -69,6 +72,7 @@ class Fused(Base):
         self._own = types.SimpleNamespace(weight_metrics=watch(self, call))
         self._loops = {}
         self._feeds = {}
+        self._drawn = []
 
     def get_compile_config(self):
         config = super().get_compile_config()
@@ -83,7 +87,7 @@ class Fused(Base):
     def fit(self, *args, **kwargs):
         call = arguments(keras.Model.fit, self, args, kwargs)
         if not self._fuses():
-            if feeds.is_function(call.get("x")) and self.compiled:
+            if draws.is_function(call.get("x")) and self.compiled:
                 raise ValueError(
                     "A function draws batches for compiled training on TensorFlow or "
                     "JAX. Call it yourself, in a generator, and `fit` that."
@@ -95,17 +99,27 @@ class Fused(Base):
         if not isinstance(feed, feeds.Batches):
             call["shuffle"] = False
         held_out = call.get("validation_data")
-        if isinstance(held_out, tuple | list) or feeds.is_function(held_out):
+        if isinstance(held_out, tuple | list) or draws.is_function(held_out):
             x, y, weight = keras.utils.unpack_x_y_sample_weight(held_out)
             size = call.get("validation_batch_size") or call.get("batch_size")
             test = {"x": x, "y": y, "sample_weight": weight, "batch_size": size}
             test["steps"] = call.get("validation_steps")
             self._feed(test, "steps")
-            if isinstance(test["x"], feeds.ENDLESS):
+            if isinstance(test["x"], ENDLESS):
                 call["validation_data"] = test["x"]
                 call["validation_steps"] = test["steps"]
+        given = feed, call.get("validation_data")
+        self._drawn = [data for data in given if isinstance(data, draws.Draws)]
         with self._fed("train", feed) as fused:
             return super().fit(**call if fused else plain)
+
+    def fit_state(self):
+        """What of a `fit` is in no variable at the end of an epoch, for a backup."""
+        return {"drawn": [data.state() for data in self._drawn]}
+
+    def restore_fit_state(self, state):
+        for data, kept in zip(self._drawn, state["drawn"], strict=True):
+            data.restore(kept)
 
     @_like(keras.Model.evaluate)
     def evaluate(self, *args, **kwargs):
@@ -173,7 +187,7 @@ class Fused(Base):
         """Where the batches come from. What comes in arrays or from a function, `call`
         gives to Keras in our wrapping."""
         x = call.get("x")
-        if isinstance(x, feeds.ENDLESS):
+        if isinstance(x, ENDLESS):
             call[steps] = x.steps
             return x
         data = x, call.get("y"), call.get("sample_weight")
@@ -185,8 +199,8 @@ class Fused(Base):
             or call.get("validation_split")
             or shuffle == "batch"
         )
-        if feeds.is_function(x):
-            feed = feeds.Draws(x, call.get(steps), self._population_size)
+        if draws.is_function(x):
+            feed = draws.Draws(x, call.get(steps), self._population_size)
         elif left_to_keras or not feeds.are_arrays(data):
             return feeds.Batches(call.get(steps))
         elif not feeds.count_rows(data):
@@ -202,7 +216,7 @@ class Fused(Base):
         before = self.steps_per_execution, self.train_function, self.test_function
         if not within_fit and self._asked["steps_per_execution"] == "auto":
             self.steps_per_execution = self._chunk_steps(feed)
-        drawn = isinstance(feed, feeds.Draws)
+        drawn = isinstance(feed, draws.Draws)
         if self.steps_per_execution > 1 or drawn or self._population_size:
             self._feeds[kind] = feed
         self._unsaved = None

@@ -12,7 +12,7 @@ import numpy as np
 from keras import ops
 
 from keras_nalu.layers.base import walk_layers
-from keras_nalu.training import feeds
+from keras_nalu.training import draws, feeds
 from keras_nalu.training.fused import Fused, arguments, told, watch
 from keras_nalu.training.initial import draw_members, variables_of
 
@@ -221,21 +221,28 @@ class Population(Fused, keras.Model):
             call["validation_data"] = tuple(held_out.values())
         self._open_scores(call)
         self._hidden.member_logs = {}
-        seen = []
+        self._hidden.seen = {}
 
         def remember(epoch, logs):
             self._hidden.member_logs = self._per_member(logs)
-            seen.append(self.member_logs)
+            for name, values in self.member_logs.items():
+                self._hidden.seen.setdefault(name, []).append(values)
 
         keep = keras.callbacks.LambdaCallback(on_epoch_end=remember)
         call["callbacks"] = [keep, *keras.tree.flatten(call.get("callbacks") or [])]
         history = super().fit(**call)
-        names = dict.fromkeys(name for logs in seen for name in logs)
-        history.members = {
-            name: np.stack([logs[name] for logs in seen if name in logs])
-            for name in names
-        }
+        history.members = self._members()
         return history
+
+    def _members(self):
+        return {name: np.stack(values) for name, values in self._hidden.seen.items()}
+
+    def fit_state(self):
+        return super().fit_state() | {"members": self._members()}
+
+    def restore_fit_state(self, state):
+        super().restore_fit_state(state)
+        self._hidden.seen = {name: [*a] for name, a in state["members"].items()}
 
     def _per_member(self, logs):
         """Of the epoch; the validation's too, if it took place."""
@@ -496,9 +503,9 @@ class Population(Fused, keras.Model):
         data = keras.utils.pack_x_y_sample_weight(x, y, weight)
         if feeds.are_arrays(data):
             return feeds.take_rows(data, slice(1))
-        if feeds.is_function(x):
+        if draws.is_function(x):
             nought = ops.zeros((2,), "int32")
-            return feeds.Drawing(x, self.size)(nought, 0)(nought[0])
+            return draws.Drawing(x, self.size)(nought, 0)(nought[0])
         if isinstance(x, keras.utils.PyDataset):
             return x[0]
         batches = iter(x)
