@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from keras_nalu.callbacks import StopWhenSolved as StopWhenSolved
     from keras_nalu.datasets import EXTRAPOLATION as EXTRAPOLATION
     from keras_nalu.datasets import generate_dataset as generate_dataset
+    from keras_nalu.exporting import export as export
     from keras_nalu.layers import GNALU as GNALU
     from keras_nalu.layers import INALU as INALU
     from keras_nalu.layers import MCFC as MCFC
@@ -88,6 +89,7 @@ _ROOMS = {
     "StopWhenSolved": "callbacks",
     "TensorBoard": "tensorboard",
     "discretize": "reading",
+    "export": "exporting",
     "formula": "reading",
     "generate_dataset": "datasets",
     "load_model": "saving",

@@ -16,7 +16,7 @@ WEIGHTS = {"initializers", "constraints", "regularizers", "ops"}
 LAYERS = {"layers"} | WEIGHTS
 MEASURES = {"losses", "metrics"}
 RUN = {"datasets", "reading", "training", "callbacks", "tensorboard"}
-FILES_OF_MODELS = {"saving", "backup"}
+FILES_OF_MODELS = {"saving", "exporting", "backup"}
 #: Room -> the rooms below it, that it may import.
 ARROWS = {
     "__init__": RUN | MEASURES | LAYERS | FILES_OF_MODELS,
@@ -29,6 +29,7 @@ ARROWS = {
     "tensorboard": LAYERS | {"graph", "__init__"},
     "graph": {"layers"},
     "saving": {"training"} | LAYERS,
+    "exporting": set(),
     "backup": LAYERS,
     "datasets": set(),
     "losses": {"ops"},
@@ -54,6 +55,7 @@ THIRD_PARTY = {
     "tensorboard": FRAMEWORKS | {"tensorboard"},
     "graph": FRAMEWORKS,
     "saving": FRAMEWORKS,
+    "exporting": {"tensorflow", "onnxruntime", "ai_edge_litert"},
     "backup": {"torch"},
     "cli": {"rich", "scipy", "tensorboard"},
     "experiments": {"distributed", "matplotlib", "pandas", "scipy", "sklearn"},
