@@ -261,6 +261,8 @@ OTHERS = sorted({"jax", "tensorflow", "torch"} - {BACKEND})
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Training step by step")
+# PyTorch's own: a plain Keras model that JAX wrote is compiled there, too.
+@pytest.mark.filterwarnings("ignore:.torch.jit.script_method.:DeprecationWarning")
 @pytest.mark.parametrize("other", OTHERS)
 def test_a_file_of_another_backend(other, tmp_path):
     if importlib.util.find_spec(other) is None:
