@@ -1,5 +1,6 @@
 """The command that writes a model for other programs."""
 
+import argparse
 import warnings
 from pathlib import Path
 
@@ -21,12 +22,24 @@ def add_commands(commands):
         "LiteRT, for batches of any size.",
     )
     add("model", type=Path, help="the file that model.save wrote")
-    add("--format", choices=SUFFIXES, required=True, help="what to write")
-    add("--output", type=Path, help="a new file or folder (default: beside the model)")
+    add(
+        "--format",
+        choices=SUFFIXES,
+        required=True,
+        default=argparse.SUPPRESS,
+        help="what to write",
+    )
+    add(
+        "--output",
+        type=Path,
+        default=argparse.SUPPRESS,
+        help="a new file or folder (default: beside the model)",
+    )
 
 
 def _export(options):
-    path = options.output or options.model.with_suffix(SUFFIXES[options.format])
+    beside = options.model.with_suffix(SUFFIXES[options.format])
+    path = getattr(options, "output", beside)
     import_keras(options)
     import keras_nalu
     from keras_nalu.exporting import ROWS, TOLERANCE, export
