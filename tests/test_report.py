@@ -109,13 +109,24 @@ def test_paths_without_rows(tmp_path):
         table([])
 
 
-@pytest.mark.parametrize("line", ['{"suite": "single-', '{"suite": 1}', "null", "7"])
+@pytest.mark.parametrize(
+    "line", [b'{"suite": "single-', b'{"suite": 1}', b"null", b"7", b"\x8b\xff"]
+)
 def test_lines_that_are_no_rows(tmp_path, line):
     path = tmp_path / "rows.jsonl"
     write(path, runs(1, 2))
-    path.write_text(path.read_text() + line + "\n")
+    path.write_bytes(path.read_bytes() + line + b"\n")
     with pytest.raises(ValueError, match=r"in line 3 of .*rows.jsonl. Received: '"):
         read(path)
+
+
+@pytest.mark.parametrize("damage", [slice(0, -9), slice(5, None)], ids=["end", "begin"])
+def test_a_packed_file_that_is_not_whole(tmp_path, damage):
+    path = tmp_path / "rows.jsonl.gz"
+    write(path, runs(1, 2))
+    path.write_bytes(path.read_bytes()[damage])
+    with pytest.raises(ValueError, match=rf"a whole gzip file. Received: {path}: "):
+        read(tmp_path)
 
 
 def test_a_line_a_cell():
@@ -166,13 +177,20 @@ def test_errors_where_there_is_no_threshold():
 
 
 def test_experiments_of_one_cell_are_told_apart():
-    other = runs(1, 4, experiment="c0de", steps=2000)
+    other = runs(1, 4, experiment="c0de")
     lines = table(ROWS + other, pooled=True)
     assert lines[lines["module"] == "NMU"]["experiment"].tolist() == ["5e1f", "c0de"]
     assert "backend" not in lines
     lines = table(ROWS + runs(1, 4, backend="tensorflow"))
     assert set(lines["backend"]) == {"jax", "tensorflow"}
     assert "experiment" not in lines
+
+
+def test_by_their_steps_where_these_differ():
+    lines = table(ROWS + runs(1, 4, experiment="c0de", steps=2000), pooled=True)
+    nmu = lines[lines["module"] == "NMU"]
+    assert dict(zip(nmu["steps"], nmu["solved"], strict=True)) == {50_000: 3, 2000: 1}
+    assert not {"experiment", "backend"} & {*lines}
 
 
 @pytest.mark.parametrize(
@@ -408,7 +426,8 @@ def test_heat_map_of_different_numbers_of_seeds(figures):
             "same suite. Received: division, single-module",
         ),
         ({"inputs": 10}, r"same inputs. Received: 2, 10. .*rows\['inputs'\] == 2"),
-        ({"experiment": "c0de"}, "one experiment for a module, operation and range"),
+        ({"experiment": "c0de"}, "one experiment for .*, told apart by experiment. Ch"),
+        ({"experiment": "c0de", "steps": 1000}, "several, told apart by steps. Choose"),
         ({"solved": None, "module": "NPU"}, "Expected a task with a threshold"),
     ],
     ids=str,

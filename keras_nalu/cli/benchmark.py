@@ -109,7 +109,8 @@ def _benchmark(options):
     workers = min(options.workers, len(due))
     failed = 0
     try:
-        with warnings_in_one_line(), _steps(due) as (progress, say):
+        at_once = len(due) if options.scheduler else workers
+        with warnings_in_one_line(), _steps(due, at_once) as (progress, say):
             outcomes = runner.run(due, results, workers, options.scheduler, progress)
             with contextlib.closing(outcomes):
                 for experiment, rows, error in outcomes:
@@ -182,36 +183,57 @@ def _told(rows):
 
 
 @contextlib.contextmanager
-def _steps(experiments):
+def _steps(experiments, at_once):
     """Shows how far the training is: a function for steps, one for what has ended."""
     total = sum(experiment.batch_steps for experiment in experiments)
     started, ended, trained = time.perf_counter(), 0, 0
+    waiting = list(experiments)
 
     def line(experiment, told):
         nonlocal ended, trained
         ended += 1
         trained += experiment.batch_steps
+        waiting.remove(experiment)
         seconds = time.perf_counter() - started
         left = _duration(seconds * (total - trained) / trained)
-        name = f"{experiment.module}, {experiment.task.operation}"
-        rest = f"; about {left} left" if ended < len(experiments) else ""
-        return f"{ended}/{len(experiments)}  {name}: {told}{rest}"
+        rest = f"; about {left} left" if waiting else ""
+        return f"{ended}/{len(experiments)}  {_name(experiment)}: {told}{rest}"
+
+    def running():
+        # They begin in their order.
+        names = [_name(experiment) for experiment in waiting[:at_once]]
+        more = f" and {len(names) - 2} more" if len(names) > 2 else ""
+        return "; ".join(names[:2]) + more
 
     if not sys.stdout.isatty():
         yield None, lambda *ended: print(line(*ended), flush=True)
         return
     with progress_bar() as bar:
-        task = bar.add_task("training", total=total)
+        task = bar.add_task(running(), total=total)
 
         def say(*ended):
             text = line(*ended)
             bar.console.print(text, highlight=False)
-            bar.update(task, completed=trained)
+            bar.update(task, completed=trained, description=running())
 
         yield lambda steps: bar.update(task, advance=steps), say
 
 
+def _name(experiment):
+    return f"{experiment.module}, {experiment.task.operation}"
+
+
 def _report(options):
+    try:
+        _tables(options)
+    except ImportError as error:
+        missing = str(error).rstrip(".")
+        raise Failure(
+            f'the tables need more: {missing}. Try `pip install ".[experiments]"`'
+        ) from error
+
+
+def _tables(options):
     from keras_nalu.experiments import report
 
     try:
@@ -222,16 +244,13 @@ def _report(options):
                 f"No rows of {unknown[0]!r} in {options.rows}. There are some of "
                 f"{', '.join(known)}"
             )
-    except ModuleNotFoundError as error:
-        raise Failure(
-            f'{error.name} makes the tables. Try `pip install ".[experiments]"`'
-        ) from error
     except ValueError as error:
         raise Failure(str(error).rstrip("."), 2) from error
-    except (OSError, EOFError) as error:
-        raise Failure(f"cannot read {options.rows}: {error}") from error
+    except OSError as error:
+        raise Failure(f"cannot read: {error}") from error
     if options.pack:
-        report.pack(options.rows, options.pack)
+        with _writing("--pack"):
+            report.pack(options.rows, options.pack)
     write = getattr(report, f"to_{options.format}")
     for name in options.suite or known:
         chosen = rows[rows["suite"] == name]
@@ -248,9 +267,18 @@ def _report(options):
                 print(write(report.side_by_side(chosen).drop(columns=same)))
         if options.figures:
             try:
-                _draw(chosen, options.figures / name)
+                with _writing("--figures"):
+                    _draw(chosen, options.figures / name)
             except ValueError as error:
                 raise Failure(f"no pictures of {name}: {error}".rstrip(".")) from error
+
+
+@contextlib.contextmanager
+def _writing(option):
+    try:
+        yield
+    except OSError as error:
+        raise Failure(f"cannot write: {error}. Try another {option}") from error
 
 
 def _draw(rows, folder):

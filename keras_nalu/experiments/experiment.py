@@ -129,6 +129,10 @@ class Experiment:
         return len(self.task.variants) * len(self.run_seeds)
 
     @property
+    def row_count(self):
+        return len(self.task.variants) * self.seeds * len(self.task.measures())
+
+    @property
     def run_seeds(self):
         """The seed of every run of a variant."""
         return tuple(range(self.seeds)) * self.restarts

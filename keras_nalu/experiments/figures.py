@@ -8,7 +8,7 @@ import itertools
 
 import numpy as np
 
-from keras_nalu.experiments.report import cells, frame, table
+from keras_nalu.experiments.report import APART, cells, frame, table
 
 COLOURS = (
     *("#332288", "#CC6677", "#117733", "#88CCEE", "#882255"),
@@ -165,10 +165,10 @@ def _only(rows, *names):
                 f"`rows[rows[{name!r}] == {values[0]!r}]`."
             )
     keys, _ = next(cells(rows))
-    if several := {"experiment", "backend"} & set(keys):
+    if several := [name for name in APART if name in keys]:
         raise ValueError(
-            f"Expected one {several.pop()} for a module, operation and range. "
-            "Received: several. Choose among the rows."
+            "Expected one experiment for a module, operation and range. Received: "
+            f"several, told apart by {' and '.join(several)}. Choose among the rows."
         )
     if rows["solved"].isna().any():
         raise ValueError(

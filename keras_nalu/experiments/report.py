@@ -7,6 +7,7 @@ of rows, or a pandas DataFrame of them.
 import gzip
 import json
 import math
+import zlib
 from pathlib import Path
 
 from keras_nalu.datasets import COMPARISONS, OPERATIONS
@@ -23,6 +24,8 @@ from keras_nalu.experiments.statistics import (
 
 #: What the runs of one cell of a table have in common.
 CELL = ("suite", "inputs", "operation", "module", "range")
+#: What may tell the experiments of one cell apart.
+APART = ("steps", "backend", "experiment")
 #: What a row must have.
 COLUMNS = (
     *CELL,
@@ -67,19 +70,27 @@ def _rows(paths):
 
 
 def _lines(file):
-    with (gzip.open if file.suffix == ".gz" else open)(file, "rt") as lines:
-        for number, line in enumerate(lines, 1):
-            try:
-                row = json.loads(line)
-                complete = set(COLUMNS) <= set(row)
-            except (ValueError, TypeError):
-                complete = False
-            if not complete:
-                raise ValueError(
-                    f"Expected a result row in JSON in line {number} of {file}. "
-                    f"Received: {line.strip()[:40]!r}. Delete that line."
-                )
-            yield row
+    text = file.read_bytes()
+    if file.suffix == ".gz":
+        try:
+            text = gzip.decompress(text)
+        except (OSError, EOFError, zlib.error) as error:
+            raise ValueError(
+                f"Expected a whole gzip file. Received: {file}: {error}."
+            ) from error
+    for number, line in enumerate(text.decode(errors="replace").splitlines(), 1):
+        try:
+            row = json.loads(line)
+            complete = set(COLUMNS) <= set(row)
+        except (ValueError, TypeError):
+            complete = False
+        if not complete:
+            raise ValueError(
+                f"Expected a result row in JSON in line {number} of {file}. "
+                f"Received: {line.strip()[:40]!r}. Once that file is elsewhere, "
+                "`keras-nalu benchmark` trains its runs again."
+            )
+        yield row
 
 
 def frame(rows):
@@ -210,12 +221,14 @@ def _compared(theirs, ours):
 def cells(rows, pooled=False):
     """What the runs of a cell have in common, and these runs.
 
-    Cells of several experiments, or of several backends, are told apart.
+    Cells of several experiments are told apart: by what a reader knows, if that does.
     """
     keys = [name for name in CELL if not (pooled and name == "range")]
-    for name in ("experiment", "backend"):
-        if (rows.groupby([*CELL])[name].nunique() > 1).any():
+    known = [*CELL]
+    for name in APART:
+        if (rows.groupby(known)[name].nunique() > 1).any():
             keys.append(name)
+            known.append(name)
     for values, runs in rows.groupby(keys, sort=False, dropna=False):
         yield dict(zip(keys, values, strict=True)), runs
 

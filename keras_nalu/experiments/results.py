@@ -24,13 +24,19 @@ class Results:
         return self.folder / experiment.suite / f"{name}-{backend}.jsonl"
 
     def has(self, experiment, backend):
-        return self.path(experiment, backend).exists()
+        """Whether all of its rows are there: not, if its file was cut short."""
+        try:
+            lines = self.path(experiment, backend).read_bytes()
+        except FileNotFoundError:
+            return False
+        return lines.count(b"\n") == experiment.row_count
 
     def check(self):
         """Raises OSError where nothing can be written: before the hours of training."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=self.folder):
-            pass
+        with tempfile.TemporaryFile(dir=self.folder) as file:
+            # More than the rows of an experiment: a full disk makes files, too.
+            file.write(bytes(2**20))
 
     def write(self, experiment, backend, rows):
         path = self.path(experiment, backend)
