@@ -1,7 +1,10 @@
 """Experiments, suites, their rows on disk, and the commands around them."""
 
+import collections
 import concurrent.futures
+import contextlib
 import dataclasses
+import gzip
 import json
 import os
 import re
@@ -15,6 +18,7 @@ import numpy as np
 import pytest
 
 from keras_nalu import NAU, NMU, regularizers
+from keras_nalu.cli import benchmark as commands
 from keras_nalu.cli import main
 from keras_nalu.experiments import experiment as experiments
 from keras_nalu.experiments import runner
@@ -23,6 +27,8 @@ from keras_nalu.experiments.results import Results
 from keras_nalu.experiments.suites import PAIRS, SUITES, recipe
 from keras_nalu.experiments.tasks import RANGES, InaluArithmetic, SingleModule, Task
 
+ROOT = Path(__file__).parent.parent
+COMMITTED = ROOT / "notebooks" / "data" / "rows.jsonl.gz"
 BACKEND = keras.backend.backend()
 TORCH = BACKEND == "torch"
 trains_populations = pytest.mark.skipif(TORCH, reason="trains no populations")
@@ -285,6 +291,30 @@ def test_what_a_class_of_tasks_has_in_common_is_in_the_identity():
     assert small(task=Smaller("multiply")).config()["task"]["batch_size"] == 64
 
 
+def test_so_are_the_ranges_of_a_task_of_ones_own():
+    class Other(Maximum):
+        variants = RANGES[1:2]
+
+    Other.__qualname__ = Maximum.__qualname__
+    usual, other = (small(task=kind("maximum")) for kind in (Maximum, Other))
+    assert usual.config()["task"]["class"] == other.config()["task"]["class"]
+    assert usual.identity != other.identity
+
+
+def test_the_committed_rows_are_of_the_experiments_as_they_are():
+    with gzip.open(COMMITTED, "rt") as lines:
+        rows = [json.loads(line) for line in lines]
+    runs = collections.defaultdict(set)
+    for row in rows:
+        runs[row["suite"], row["steps"], row["experiment"]].add(row["seed"])
+    variations = collections.defaultdict(set)
+    for (suite, steps, identity), seeds in runs.items():
+        variations[suite, steps, len(seeds)].add(identity)
+    for (suite, steps, seeds), identities in variations.items():
+        made = runner.select(suite, steps=steps, seeds=seeds)
+        assert identities <= {experiment.identity for experiment in made}
+
+
 def test_operations_are_chosen_by_name_or_its_begin():
     def chosen(*names):
         found = runner.select("comparisons", operations=names)
@@ -385,6 +415,28 @@ def test_rows_in_one_small_file(capsys, tmp_path):
     assert packed.read_bytes() == before
 
 
+@pytest.mark.parametrize("package", ["pandas", "scipy.stats", "matplotlib.figure"])
+def test_a_report_without_a_package_that_it_needs(
+    package, monkeypatch, capsys, tmp_path
+):
+    monkeypatch.setitem(sys.modules, package, None)
+    figures = ["--figures", str(tmp_path)]
+    assert main(["report", "beyond", "--rows", str(COMMITTED), *figures]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert package in line
+    assert line.endswith('Try `pip install ".[experiments]"`.')
+
+
+@pytest.mark.parametrize("option", ["--pack", "--figures"])
+def test_a_report_that_cannot_be_written(option, capsys, tmp_path):
+    (tmp_path / "file").touch()
+    path = tmp_path / "file" / "below"
+    assert main(["report", "beyond", "--rows", str(COMMITTED), option, str(path)]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "cannot write: [Errno 20] Not a directory" in line
+    assert line.endswith(f"Try another {option}.")
+
+
 @pytest.mark.parametrize("form", ["markdown", "csv", "latex"])
 def test_tables_and_pictures(rows, form, capsys, tmp_path):
     pytest.importorskip("matplotlib")
@@ -400,6 +452,41 @@ def test_tables_and_pictures(rows, form, capsys, tmp_path):
 
 
 # The commands
+
+
+class Bar(contextlib.nullcontext):
+    """Says what a bar shows."""
+
+    def __init__(self):
+        super().__init__(self)
+        self.console = self
+        self.shown = []
+
+    def print(self, text, highlight):
+        self.shown.append(text)
+
+    def add_task(self, description, total):
+        self.shown.append(description)
+
+    def update(self, task, completed, description):
+        self.shown.append(description)
+
+
+def test_the_bar_says_what_runs(monkeypatch):
+    bar = Bar()
+    monkeypatch.setattr(commands, "progress_bar", lambda: bar)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    four = [dataclasses.replace(small(), module=f"M{i}") for i in range(1, 5)]
+    with commands._steps(four, at_once=3) as (_, say):
+        say(four[1], "done")
+        say(four[0], "done")
+    assert bar.shown[0] == "M1, multiply; M2, multiply and 1 more"
+    assert bar.shown[1].startswith("1/4  M2, multiply: done; about ")
+    assert bar.shown[2::2] == [
+        "M1, multiply; M3, multiply and 1 more",
+        "M3, multiply; M4, multiply",
+    ]
+
 
 COMMAND = ["benchmark", "single-module", "--only", "NMU", "--operation", "mul"]
 BRIEF = [*COMMAND, "--seeds", "1", "--steps", "1000", "--workers", "1"]
@@ -540,12 +627,10 @@ def test_a_report_of_nothing(capsys, tmp_path):
     "suite", ["single-module", "single-module-later", "division-10", "beyond"]
 )
 def test_the_tables_of_readme_are_those_of_the_committed_rows(suite, capsys):
-    root = Path(__file__).parent.parent
-    rows = root / "notebooks" / "data" / "rows.jsonl.gz"
-    assert main(["report", suite, "--rows", str(rows)]) == 0
+    assert main(["report", suite, "--rows", str(COMMITTED)]) == 0
     out = capsys.readouterr().out
     *_, table = [part for part in out.split("\n\n") if part.startswith("|")]
-    assert table.strip() in (root / "README.md").read_text()
+    assert table.strip() in (ROOT / "README.md").read_text()
 
 
 @pytest.mark.skipif(not TORCH, reason="elsewhere it trains")

@@ -337,7 +337,7 @@ def _plain(value):
         names = [field.name for field in _fields(value)]
         if isinstance(value, Task):
             # What a class of tasks has in common decides, too.
-            names += Task.__annotations__
+            names += ["variants", "inputs", *Task.__annotations__]
         fields = {name: _plain(getattr(value, name)) for name in names}
         return {"class": f"{kind.__module__}.{kind.__qualname__}"} | fields
     return [_plain(a) for a in value] if isinstance(value, tuple | list) else value
