@@ -8,6 +8,7 @@ import gzip
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -593,6 +594,48 @@ def test_one_that_fails_stops_no_other(monkeypatch, tmp_path):
     assert [str(error) for _, _, error in outcomes] == ["RuntimeError: no luck", "None"]
     assert results.has(good, BACKEND)
     assert not results.has(bad, BACKEND)
+
+
+@contextlib.contextmanager
+def two_workers(kind):
+    """Two, as arguments of `run`, and what kills one of them."""
+    if kind == "processes":
+        yield {"workers": 2}, lambda: None
+        return
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(
+        n_workers=2,
+        threads_per_worker=1,
+        host="127.0.0.1",
+        dashboard_address="127.0.0.1:0",
+    ) as cluster:
+        process = cluster.workers[0].pid
+        yield (
+            {"scheduler": cluster.scheduler_address},
+            lambda: os.kill(process, signal.SIGKILL),
+        )
+
+
+@pytest.mark.slow
+@trains_populations
+@pytest.mark.parametrize("kind", ["processes", "cluster"])
+def test_rows_are_the_same_wherever_they_are_trained(kind, rows, tmp_path):
+    results = Results(tmp_path)
+    due = [small(), *(small(steps=steps) for steps in (30, 40, 50))]
+    with two_workers(kind) as (workers, kill):
+        outcomes = runner.run(due, results, **workers)
+        ended = [next(outcomes)]
+        kill()
+        ended += outcomes
+    assert [str(error) for *_, error in ended] == ["None"] * 4
+    assert {experiment.identity for experiment, *_ in ended} == {
+        experiment.identity for experiment in due
+    }
+    assert len([*tmp_path.rglob("*.jsonl")]) == 4
+    assert all(results.has(experiment, BACKEND) for experiment in due)
+    again = results.path(small(), BACKEND).read_text().splitlines()
+    for row, line in zip(rows, again, strict=True):
+        assert json.loads(line) | {"seconds": 0} == row | {"seconds": 0}
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no full disk at hand")
