@@ -462,6 +462,8 @@ class Bar(contextlib.nullcontext):
         super().__init__(self)
         self.console = self
         self.shown = []
+        self.tasks = [self]
+        self.completed = 0
 
     def print(self, text, highlight):
         self.shown.append(text)
@@ -471,6 +473,7 @@ class Bar(contextlib.nullcontext):
 
     def update(self, task, completed, description):
         self.shown.append(description)
+        self.completed = completed
 
 
 def test_the_bar_says_what_runs(monkeypatch):
@@ -480,7 +483,9 @@ def test_the_bar_says_what_runs(monkeypatch):
     four = [dataclasses.replace(small(), module=f"M{i}") for i in range(1, 5)]
     with commands._steps(four, at_once=3) as (_, say):
         say(four[1], "done")
+        bar.completed += 7  # of another process
         say(four[0], "done")
+    assert bar.completed == 2 * 4 * 20
     assert bar.shown[0] == "M1, multiply; M2, multiply and 1 more"
     assert bar.shown[1].startswith("1/4  M2, multiply: done; about ")
     assert bar.shown[2::2] == [

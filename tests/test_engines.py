@@ -24,6 +24,7 @@ def work(text):
         os.kill(os.getpid(), signal.SIGKILL)
     if "interrupted" in told:
         signal.raise_signal(signal.SIGINT)
+    engines.tell(told.get("steps", 0))
     if "error" in told:
         raise ValueError(told["error"])
     names = "KERAS_BACKEND", "NPROC", "TF_NUM_INTRAOP_THREADS"
@@ -79,6 +80,17 @@ def test_an_error_stops_no_other(group, workers):
     assert (failed.group, failed.rows) == (groups[1], None)
     assert str(failed.error) == "ValueError: the reason"
     assert 'raise ValueError(told["error"])' in failed.error.__notes__[0]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_it_is_told_how_far_they_are(group, workers):
+    heard = []
+    groups = [group("a", steps=1), group("b", steps=20), group("c", steps=300)]
+    list(completed(work, groups, workers, progress=heard.append))
+    _until(lambda: len(heard) == 3)
+    assert sum(heard) == 321
+    engines.tell(4000)  # when nobody listens any more
+    assert sum(heard) == 321
 
 
 def test_two_processes(group, monkeypatch):
@@ -141,7 +153,7 @@ def test_processes_leave_with_a_parent_that_was_killed():
         "import os, time\n"
         "from keras_nalu.experiments import engines\n"
         'if __name__ == "__main__":\n'
-        "    with engines._processes(1) as (lane,):\n"
+        "    with engines._processes(1, None) as (lane,):\n"
         "        lane.submit(time.sleep, 60)\n"
         "        os.kill(os.getpid(), 9)\n"
     )
@@ -150,7 +162,7 @@ def test_processes_leave_with_a_parent_that_was_killed():
     assert run.returncode == -9
 
 
-def _dies(pipe):
+def _dies(pipe, telling):
     os._exit(1)
 
 

@@ -214,7 +214,9 @@ def _steps(experiments, at_once):
         def say(*ended):
             text = line(*ended)
             bar.console.print(text, highlight=False)
-            bar.update(task, completed=trained, description=running())
+            # What a cluster's workers train is told by its end alone.
+            done = max(trained, bar.tasks[0].completed)
+            bar.update(task, completed=done, description=running())
 
         yield lambda steps: bar.update(task, advance=steps), say
 

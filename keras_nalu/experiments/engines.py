@@ -40,7 +40,17 @@ class Outcome(NamedTuple):
     seconds: float
 
 
-def completed(function, groups, workers=1, scheduler=None):
+#: Where `tell` goes, in the process that a function runs in.
+_listener: Any = None
+
+
+def tell(steps):
+    """How far a function is, for whoever waits for it; a cluster's has no listener."""
+    if _listener:
+        _listener(steps)
+
+
+def completed(function, groups, workers=1, scheduler=None, progress=None):
     """Yields an `Outcome` for every group, as they end; an error stops no other group.
 
     A process that dies takes no other's work along; its group is begun anew, once. A
@@ -65,6 +75,7 @@ def completed(function, groups, workers=1, scheduler=None):
             workers are used in the place of processes. They have one thread each, and
             this package. Whoever reaches a scheduler can run code on its workers: keep
             it in a network of your own.
+        progress: Called with what the functions `tell`, in any thread.
 
     Raises:
         EngineError: there is no such cluster, or no process can be started.
@@ -86,10 +97,10 @@ def completed(function, groups, workers=1, scheduler=None):
     elif workers > 1:
         workers = min(workers, len(waiting))
         environment = _environment() | _share_of_the_cores(workers)
-        lanes = _processes(workers)
+        lanes = _processes(workers, progress)
     else:
         environment = None
-        lanes = contextlib.nullcontext([_Here()])
+        lanes = _here(progress)
     ended: Any = queue.SimpleQueue()
     running, deaths = {}, collections.Counter()
     with lanes as idle:
@@ -222,20 +233,38 @@ class _Here(concurrent.futures.Executor):
         return future
 
 
+@contextlib.contextmanager
+def _here(progress):
+    global _listener
+    _listener = progress
+    try:
+        yield [_Here()]
+    finally:
+        _listener = None
+
+
 class _Process(concurrent.futures.Executor):
     """A pool of one process: a larger one loses the work of all if one dies.
 
     The process ends as soon as the other end of its pipe is closed: by `shutdown`,
-    whatever it is at, and by the system if this process is killed.
+    whatever it is at, and by the system if this process is killed. What it tells comes
+    through another.
     """
 
-    def __init__(self):
+    def __init__(self, progress):
+        self.progress = progress
         self._start()
 
     def _start(self):
         context = multiprocessing.get_context("spawn")
         end, self.pipe = context.Pipe(duplex=False)
-        self.pool = concurrent.futures.ProcessPoolExecutor(1, context, _obey, (end,))
+        heard, telling = context.Pipe(duplex=False)
+        self.pool = concurrent.futures.ProcessPoolExecutor(
+            1, context, _obey, (end, telling)
+        )
+        threading.Thread(
+            target=_listen, args=(heard, self.progress), daemon=True
+        ).start()
 
     def submit(self, function, /, *args):
         try:
@@ -250,7 +279,17 @@ class _Process(concurrent.futures.Executor):
         self.pool.shutdown(wait, cancel_futures=cancel_futures)
 
 
-def _obey(pipe):
+def _listen(pipe, progress):
+    with contextlib.suppress(EOFError):
+        while True:
+            steps = pipe.recv()
+            if progress:
+                progress(steps)
+
+
+def _obey(pipe, telling):
+    global _listener
+    _listener = telling.send
     # Ctrl-C reaches all the processes of a terminal; this one is ended by its pipe.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_leave_with, args=(pipe,), daemon=True).start()
@@ -263,9 +302,9 @@ def _leave_with(pipe):
 
 
 @contextlib.contextmanager
-def _processes(count):
+def _processes(count, progress):
     with contextlib.ExitStack() as stack:
-        lanes = [stack.enter_context(_Process()) for _ in range(count)]
+        lanes = [stack.enter_context(_Process(progress)) for _ in range(count)]
         try:
             for started in [lane.submit(os.getpid) for lane in lanes]:
                 started.result()

@@ -55,26 +55,17 @@ def _chosen(name, tasks):
 
 def train(experiment):
     """The rows of an experiment; what a process of its own is told to do."""
-    return experiment.run()
+    return experiment.run(lambda steps: engines.tell(steps * experiment.members))
 
 
 def run(experiments, results, workers=1, scheduler=None, progress=None):
     """Trains, and keeps the rows of every experiment as it ends.
 
-    Yields (experiment, rows, error): one of the last two is `None`.
+    Yields (experiment, rows, error): one of the last two is `None`. `progress` is
+    called with the steps that single runs have gone on, but for those of a cluster.
     """
     results.check()
-    function = train
-    if workers == 1 and not scheduler:
-
-        def function(experiment):
-            def tell(steps):
-                if progress:
-                    progress(steps * experiment.members)
-
-            return experiment.run(tell)
-
-    outcomes = engines.completed(function, experiments, workers, scheduler)
+    outcomes = engines.completed(train, experiments, workers, scheduler, progress)
     with contextlib.closing(outcomes):
         for outcome in outcomes:
             if outcome.error is None:
