@@ -71,12 +71,14 @@ class Number:
     `error` is in units of the machine's epsilon: the magnitude of every intermediate
     result, times what it counts for in this one. No float32 result can be expected to
     be nearer to the exact one. `parents` are pairs of an operand and the slope of it.
+    `peak` is the largest magnitude that led to it, its own among them.
     """
 
     made = itertools.count()
 
     def __init__(self, value, error=0.0, parents=()):
         self.value, self.error, self.parents = float(value), float(error), parents
+        self.peak = max([abs(self.value), *(parent.peak for parent, _ in parents)])
         self.place = next(self.made)
 
     def __add__(self, other):
@@ -126,7 +128,7 @@ def function(z, value, slope, of=None):
     result = Number(value, abs(value if of is None else of))
     slope = slope(result) if callable(slope) else slope
     result.error += abs(number(slope).value) * z.error
-    result.parents = ((z, slope),)
+    result.parents, result.peak = ((z, slope),), max(result.peak, z.peak)
     return result
 
 
@@ -135,11 +137,16 @@ def reciprocal(z):
 
 
 def exp(z):
-    return function(z, math.exp(z.value), lambda y: y)
+    return function(z, float(np.exp(z.value)), lambda y: y)
 
 
 def log(z):
     return function(z, math.log(z.value), reciprocal(z))
+
+
+def power(r, w):
+    y = exp(w * log(r))
+    return Number(y.value, y.error, ((r, w * y * reciprocal(r)), (w, y * log(r))))
 
 
 def tanh(z):
@@ -147,7 +154,7 @@ def tanh(z):
 
 
 def sigmoid(z):
-    return function(z, 1 / (1 + math.exp(-z.value)), lambda y: y * (1 - y))
+    return function(z, float(1 / (1 + np.exp(-z.value))), lambda y: y * (1 - y))
 
 
 def cos(z):
@@ -264,7 +271,7 @@ def nru(x, o, W, training):
     for i in range(len(x)):
         t = tanh(1000 * W[i, o])
         A = t * t if training else abs(W[i, o])
-        y *= sign(x[i]) * exp(W[i, o] * log(abs(x[i]))) * A + (1 - A)
+        y *= sign(x[i]) * power(abs(x[i]), W[i, o]) * A + (1 - A)
     return y
 
 
@@ -517,15 +524,18 @@ def draw(name, seed=0, rows=12, **options):
     return layer, x
 
 
+def options_of(layer, training=False):
+    """What the scalar loop of a layer takes beside its weights."""
+    given = {**vars(layer), "training": training}
+    named = inspect.signature(LOOPS[type(layer).__name__]).parameters
+    names = ("training", "epsilon", "omega", "scale")
+    return {name: given[name] for name in names if name in named}
+
+
 def looped_layer(layer, x, c, training=False):
     loop = LOOPS[type(layer).__name__]
-    given = {**vars(layer), "training": training}
-    named = inspect.signature(loop).parameters
-    names = ("training", "epsilon", "omega", "scale")
     weights = {v.name: np.array(v) for v in layer.trainable_variables}
-    return evaluate(
-        loop, x, c, weights, **{name: given[name] for name in names if name in named}
-    )
+    return evaluate(loop, x, c, weights, **options_of(layer, training))
 
 
 @each_form

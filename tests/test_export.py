@@ -5,7 +5,6 @@
 
 import functools
 import importlib.util
-import inspect
 import json
 import os
 import re
@@ -21,7 +20,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 import pytest
-from test_equations import EPS32, LOOPS, numbers
+from test_equations import EPS32, LOOPS, numbers, options_of
 
 from keras_nalu.cli import main
 from keras_nalu.cli.export import SUFFIXES
@@ -102,13 +101,7 @@ def cases(name):
     The error is NaN where there is no exact answer, or where it leaves float32.
     """
     layer, rng = model_of(name).layers[0], np.random.default_rng(1)
-    given = {**vars(layer), "training": False}
-    loop = LOOPS[name]
-    options = {
-        key: given[key]
-        for key in ("training", "epsilon", "omega", "scale")
-        if key in inspect.signature(loop).parameters
-    }
+    loop, options = LOOPS[name], options_of(layer)
     weights = {v.name: numbers(np.array(v)) for v in layer.trainable_variables}
 
     def error_of(x):

@@ -21,6 +21,7 @@ An NMRU has twice the rows, an NSR `redundancy` times the columns.
 import functools
 import inspect
 import numbers
+import warnings
 from typing import Any
 
 import keras
@@ -108,6 +109,17 @@ class _OfClass:
         return self.value
 
 
+@functools.cache
+def _warn_of_half(dtype):
+    """Once, whatever the layer; each time where a warning is an error."""
+    warnings.warn(
+        f"The dtype policy {dtype!r} stores weights in half precision: the small steps "
+        f"of training are lost in it. Use 'mixed_{dtype}', which stores float32, by "
+        f"`keras.config.set_dtype_policy('mixed_{dtype}')`.",
+        stacklevel=2,
+    )
+
+
 class ArithmeticLayer(keras.layers.Layer):
     """Base of the arithmetic layers: constructor, weights, shapes and config.
 
@@ -156,6 +168,8 @@ class ArithmeticLayer(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
+        if self.variable_dtype in ("float16", "bfloat16"):
+            _warn_of_half(self.variable_dtype)
         if (
             not isinstance(units, numbers.Integral)
             or isinstance(units, bool)

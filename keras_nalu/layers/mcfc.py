@@ -88,6 +88,9 @@ class MulMCFC(GatedLayer):
     `keras_nalu.regularizers.NegativeSquare` drives it there. It runs in float32 at
     least, whatever the dtype policy.
 
+    Where a step overflows, the outputs and gradients that depend on it can be infinite
+    or NaN, although the exact value may fit.
+
     Args:
         units: Size of the last axis of the outputs.
         kernel_initializer: Initializer of `r`. `None` takes the identity where it is

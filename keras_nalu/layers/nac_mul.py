@@ -16,6 +16,9 @@ class NACMul(ArithmeticLayer):
     positive inputs. It loses the sign of its inputs, and a divisor near 0 makes its
     gradients explode. It runs in float32 at least, whatever the dtype policy.
 
+    Where a step overflows, the outputs and gradients that depend on it can be infinite
+    or NaN, although the exact value may fit.
+
     Args:
         units: Size of the last axis of the outputs.
         kernel_initializer: Initializer of `W_hat` and `M_hat`, drawn independently.

@@ -19,7 +19,8 @@ class NaiveNPU(ArithmeticLayer):
     `keras_nalu.regularizers.L1(StepwiseGrowth(1e-9, 1e-7))`.
 
     At 0 the input counts as epsilon. It runs in float32 at least, whatever the dtype
-    policy. Where it overflows it is infinite, and the gradients may be NaN.
+    policy. Where a step overflows, the outputs and gradients that depend on it can be
+    infinite or NaN, although the exact value may fit.
 
     Args:
         units: Size of the last axis of the outputs.

@@ -26,8 +26,9 @@ class NALU(GatedLayer):
     products overflow.
 
     A path may overflow (at 3e38 in float32; the sum at 65504 under a float16 policy)
-    although the other is the one that counts: the output is infinite then, and NaN
-    where the gate has closed on it (0 * inf).
+    although the other is the one that counts. Where a step overflows, the outputs and
+    gradients that depend on it can be infinite or NaN, although the exact value may
+    fit.
 
     Args:
         units: Size of the last axis of the outputs.

@@ -22,8 +22,11 @@ class NMRU(ArithmeticLayer):
     A divisor nearer to 0 than the smallest normal number counts as that: 1 / 0 is
     8.5e37 in float32. The authors' is infinite, and makes NaN of a product that has
     nothing to divide by it (0 * inf). In training an input from -epsilon to 0 has a
-    positive reciprocal. The product runs in float32 at least, whatever the dtype
-    policy.
+    positive reciprocal. TensorFlow and JAX make 0 of the reciprocal of a number above
+    8.5e37. The product runs in float32 at least, whatever the dtype policy.
+
+    Where a step overflows, the outputs and gradients that depend on it can be infinite
+    or NaN, although the exact value may fit.
 
     Args:
         units: Size of the last axis of the outputs.

@@ -17,8 +17,9 @@ class NMU(ArithmeticLayer):
     the course of the training, its weights end at 0 and 1. It cannot divide, add, or
     take an input twice; and products of inputs near 1 teach it nothing.
 
-    The product runs in float32 at least, whatever the dtype policy. Where it overflows
-    it is infinite, and the gradients may be NaN.
+    The product runs in float32 at least, whatever the dtype policy. Where a step
+    overflows, the outputs and gradients that depend on it can be infinite or NaN,
+    although the exact value may fit.
 
     Args:
         units: Size of the last axis of the outputs.

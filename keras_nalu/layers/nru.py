@@ -22,6 +22,9 @@ class NRU(ArithmeticLayer):
     The inputs must not be 0: it divides by them to infinity, or NaN with its sign, and
     so are the gradients there. The product runs in float32 at least.
 
+    Where a step overflows, the outputs and gradients that depend on it can be infinite
+    or NaN, although the exact value may fit.
+
     Args:
         units: Size of the last axis of the outputs.
         kernel_initializer: Initializer of `W`.

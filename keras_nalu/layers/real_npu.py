@@ -23,7 +23,8 @@ class RealNPU(GatedLayer):
     that an input can come back; the published PyTorch ports block it there.
 
     At 0 the input counts as epsilon. It runs in float32 at least, whatever the dtype
-    policy. Where it overflows it is infinite, and the gradients may be NaN.
+    policy. Where a step overflows, the outputs and gradients that depend on it can be
+    infinite or NaN, although the exact value may fit.
 
     The modified RealNPU of Mistry et al. (arXiv:2110.05177) is this layer with
     `kernel_constraint=Clip(-1, 1)`, `gate_constraint=Clip(0, 1)`,

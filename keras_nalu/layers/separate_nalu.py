@@ -20,8 +20,9 @@ class SeparateNALU(GatedLayer):
     lose the sign, the gate is shut on the negatives of the inputs that open it, and the
     seed decides which path wins.
 
-    A path may overflow although the other is the one that counts: the output is
-    infinite then, and NaN where the gate has closed on it (0 * inf).
+    A path may overflow although the other is the one that counts. Where a step
+    overflows, the outputs and gradients that depend on it can be infinite or NaN,
+    although the exact value may fit.
 
     Args:
         units: Size of the last axis of the outputs.

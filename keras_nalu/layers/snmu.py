@@ -24,8 +24,9 @@ class SNMU(ArithmeticLayer):
     range that reaches 0 lets the divisor become 0, and "batch" gives NaN for a batch of
     one number over and over.
 
-    The product runs in float32 at least, whatever the dtype policy. Where it overflows
-    it is infinite, and the gradients may be NaN.
+    The product runs in float32 at least, whatever the dtype policy. Where a step
+    overflows, the outputs and gradients that depend on it can be infinite or NaN,
+    although the exact value may fit.
 
     Args:
         units: Size of the last axis of the outputs.
