@@ -106,10 +106,11 @@ def cases(name):
 
     def error_of(x):
         try:
-            y = loop(numbers(x), 0, **weights, **options)
+            with np.errstate(over="raise"):
+                y = loop(numbers(x), 0, **weights, **options)
         except (ArithmeticError, ValueError):
             return np.nan
-        return y.error if y.error < np.finfo("float32").max else np.nan
+        return y.error if y.error < float(np.finfo("float32").max) else np.nan
 
     found = {}
     for kind, draw in KINDS.items():
