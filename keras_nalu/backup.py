@@ -11,6 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_nalu import expect
 from keras_nalu.layers.base import walk_layers
 
 VERSION = 1
@@ -75,16 +76,16 @@ class BackupAndRestore(keras.callbacks.CallbackList):
     """
 
     def __init__(self, path, callbacks=None, every=None, delete=True):
-        if every is not None and (every < 1 or every != int(every)):
-            raise ValueError(
-                "Received an invalid value for `every`, expected a positive integer or "
-                f"None. Received: every={every!r}"
-            )
+        if every is not None:
+            every = expect.integer("every", every, "a positive integer or None")
+        callbacks = [] if callbacks is None else callbacks
+        kind, expected = keras.callbacks.Callback, "a list of callbacks"
+        expect.items("callbacks", callbacks, kind, expected, "[EpochLine()]")
         super().__init__(callbacks)
         self._model = None
-        self.path = Path(path)
+        self.path = Path(expect.path("path", path, "'training.backup'"))
         self.every = every
-        self.delete = delete
+        self.delete = expect.flag("delete", delete)
 
     def on_train_begin(self, logs=None):
         # Keras gives a model to what is in the list.

@@ -3,7 +3,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_nalu.layers.base import ArithmeticLayer, walk_layers
+from keras_nalu import expect
+from keras_nalu.layers.base import ArithmeticLayer, part, walk_layers
 
 
 class EpochLine(keras.callbacks.Callback):
@@ -20,6 +21,8 @@ class EpochLine(keras.callbacks.Callback):
 
     def __init__(self, write=print):
         super().__init__()
+        if not callable(write):
+            raise expect.invalid("write", write, "a function of a line", "print")
         self.write = write
 
     def on_epoch_end(self, epoch, logs=None):
@@ -65,8 +68,8 @@ class StopWhenSolved(keras.callbacks.Callback):
 
     def __init__(self, monitor="val_loss", threshold=1e-5, validation_freq=1):
         super().__init__()
-        self.monitor = monitor
-        self.threshold = threshold
+        self.monitor = _name(monitor)
+        self.threshold = expect.number("threshold", threshold, instead="1e-5")
         self.validation_freq = validation_freq
         self.solved_at: Any = None
 
@@ -178,16 +181,11 @@ class INALUReinitialize(keras.callbacks.Callback):
         initializer=_UNIFORM,
     ):
         super().__init__()
-        if every < 1 or every != int(every):
-            raise ValueError(
-                "Received an invalid value for `every`, expected a positive integer. "
-                f"Received: every={every!r}"
-            )
-        self.monitor = monitor
-        self.every = every
-        self.losses = losses
-        self.threshold = threshold
-        self.initializer = keras.initializers.get(initializer)
+        self.monitor = _name(monitor)
+        self.every = expect.integer("every", every, instead=10)
+        self.losses = expect.integer("losses", losses, instead=10_000)
+        self.threshold = expect.number("threshold", threshold)
+        self.initializer = part(keras.initializers, "initializer", initializer)
 
     def on_train_begin(self, logs=None):
         self._members = self.model.size if _is_population(self.model) else 1
@@ -259,6 +257,10 @@ class INALUReinitialize(keras.callbacks.Callback):
                 for w in layer.trainable_weights
             ]
         return [keras.ops.convert_to_numpy(w) for w in weights]
+
+
+def _name(monitor):
+    return expect.kind("monitor", monitor, str, "a name in the logs", "'loss'")
 
 
 def _is_population(model):

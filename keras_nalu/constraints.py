@@ -1,6 +1,10 @@
 """What the published code does to the stored weights after every training step."""
 
+import math
+
 import keras
+
+from keras_nalu import expect, ops
 
 
 @keras.saving.register_keras_serializable(package="keras_nalu")
@@ -25,16 +29,22 @@ class Clip(keras.constraints.Constraint):
     """
 
     def __init__(self, low=-1.0, high=1.0):
-        if not low < high:
+        self.low = _bound("low", low)
+        self.high = _bound("high", high)
+        if not self.low < self.high:
             raise ValueError(
                 "Expected `low` to be below `high`. "
                 f"Received: low={low!r}, high={high!r}. Try Clip(-1, 1)."
             )
-        self.low = float(low)
-        self.high = float(high)
 
     def __call__(self, w):
-        return keras.ops.clip(w, self.low, self.high)
+        return keras.ops.clip(ops.floating("w", w), self.low, self.high)
 
     def get_config(self):
         return {"low": self.low, "high": self.high}
+
+
+def _bound(name, value):
+    if isinstance(value, float) and math.isinf(value):
+        return float(value)
+    return float(expect.number(name, value, "a number, or an infinity"))

@@ -1,9 +1,11 @@
 """Seeded arithmetic tasks."""
 
-import numbers
+import math
 import operator
 
 import numpy as np
+
+from keras_nalu import expect
 
 #: By name: what the labels are, of arrays and of tensors.
 OPERATIONS = {
@@ -53,16 +55,13 @@ def generate_dataset(size=10000, seed=None, *, operation="multiply", low=0, high
     >>> print(X.tolist(), Y.tolist())
     [[5, 0], [3, 3], [7, 3]] [[0], [9], [21]]
     """
-    for name, value in {"size": size, "low": low, "high": high}.items():
-        if not isinstance(value, numbers.Integral) or isinstance(value, bool):
-            raise ValueError(f"Expected an integer. Received: {name}={value!r}.")
-    if size < 0:
-        raise ValueError(f"Expected zero rows or more. Received: size={size}.")
-    if operation not in tuple(OPERATIONS):
-        raise ValueError(
-            f"Unknown operation. Received: operation={operation!r}. "
-            f"Expected one of {', '.join(map(repr, OPERATIONS))}."
-        )
+    size = expect.integer("size", size, "an integer of 0 or more", 0, math.inf, 10_000)
+    low = expect.integer("low", low, "an integer", -math.inf, math.inf, 0)
+    high = expect.integer("high", high, "an integer", -math.inf, math.inf, 9)
+    # Rows of two integers, the labels, and one of both beside them while they are made.
+    expect.fits("size", size, 6 * size, instead=10_000, width=8)
+    seed = expect.seed("seed", seed)
+    operation = expect.choice("operation", operation, OPERATIONS)
     skip_zero = operation == "divide" and low <= 0 < high
     if not -(2**31) <= low < high - skip_zero <= 2**31:
         raise ValueError(

@@ -13,6 +13,8 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from keras_nalu import expect
+
 ROWS = 1000
 #: How far an answer may be from the model's, as `differences` has it. The rounding of
 #: float32 adds up to less, 1e-7 times the exponents and the factors that multiply it.
@@ -81,8 +83,11 @@ def export(model, path, format="saved_model"):
         ModuleNotFoundError: a package of the format's extra is missing.
         NotImplementedError: the backend cannot write the format.
     """
-    path = Path(path)
+    path = Path(expect.path("path", path, "'exported.onnx'"))
     chosen = _expect(format)
+    if not isinstance(model, keras.Model):
+        loaded = "keras_nalu.load_model('model.keras')"
+        raise expect.invalid("model", model, "a Keras model", loaded)
     if not getattr(model, "inputs", None):
         raise ValueError(
             f"{type(model).__name__} {model.name!r} does not know the shapes of its "
@@ -121,8 +126,7 @@ def _is_right(kind, difference):
 
 def _expect(format):
     """The format, if it can be written here."""
-    if format not in FORMATS:
-        raise ValueError(f"No format {format!r}. Expected one of {', '.join(FORMATS)}")
+    expect.choice("format", format, FORMATS)
     chosen = FORMATS[format]
     backend = keras.backend.backend()
     if backend not in chosen.backends:

@@ -7,12 +7,23 @@ import math
 
 import keras
 
+from keras_nalu import expect
+
+
+def _seed(value):
+    """Keras takes a number that does not fit 32 bits, and fails in the first draw."""
+    if isinstance(value, dict) and "class_name" in value:
+        value = keras.saving.deserialize_keras_object(value)
+    if isinstance(value, keras.random.SeedGenerator):
+        return value
+    return expect.seed("seed", value)
+
 
 class _Seeded(keras.initializers.RandomUniform):
     """With no argument but the seed."""
 
     def __init__(self, seed=None):
-        super().__init__(seed=seed)
+        super().__init__(seed=_seed(seed))
 
     def get_config(self):
         return {"seed": super().get_config()["seed"]}
@@ -22,10 +33,11 @@ class _Uniform(_Seeded):
     """Uniform between bounds that follow from the shape."""
 
     def __call__(self, shape, dtype=None):
+        shape = expect.shape("shape", shape)
         if len(shape) != 2:
             raise ValueError(
                 f"{type(self).__name__} is for kernels, of shape (inputs, units). "
-                f"Received: shape={tuple(shape)}. Try RandomUniform(0.25, 0.75)."
+                f"Received: shape={shape}. Try RandomUniform(0.25, 0.75)."
             )
         r = self.radius(*shape)
         return keras.random.uniform(
@@ -79,7 +91,7 @@ class NAUUniform(_Uniform):
     center = 0.0
 
     def radius(self, inputs, units):
-        return min(0.5, math.sqrt(6 / (inputs + units)))
+        return min(0.5, math.sqrt(6 / max(inputs + units, 1)))
 
 
 @keras.saving.register_keras_serializable(package="keras_nalu")
@@ -108,6 +120,9 @@ class UnitVector(_Seeded):
     """
 
     def __call__(self, shape, dtype=None):
+        shape = expect.shape("shape", shape)
+        if not shape:
+            raise expect.invalid("shape", shape, "the shape of a vector", "(2,)")
         w = keras.random.normal(shape, dtype=dtype, seed=self.seed)
         return w / keras.ops.norm(w)
 
@@ -121,6 +136,9 @@ class Orthogonal(keras.initializers.Orthogonal):
         seed: An integer or `keras.random.SeedGenerator`, as for any Keras initializer.
     """
 
+    def __init__(self, gain=1.0, seed=None):
+        super().__init__(gain=expect.number("gain", gain), seed=_seed(seed))
+
     def __call__(self, shape, dtype=None):
-        w = super().__call__(shape, "float32")
+        w = super().__call__(expect.shape("shape", shape), "float32")
         return w if dtype is None else keras.ops.cast(w, dtype)

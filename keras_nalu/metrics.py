@@ -2,14 +2,13 @@ from typing import Any
 
 import keras
 
-from keras_nalu import ops
+from keras_nalu import expect, ops
 
 
 def is_close(y_true, y_pred, rtol, atol):
     """`numpy.isclose(y_true, y_pred)`, on infinities and NaN too, on every backend."""
-    y_pred = ops.widen(keras.ops.convert_to_tensor(y_pred))
-    y_true = keras.ops.convert_to_tensor(y_true, dtype=y_pred.dtype)
-    y_true = ops.align_labels(y_true, y_pred)
+    y_pred = ops.widen(ops.floating("y_pred", y_pred))
+    y_true, y_pred = ops.align_labels(y_true, y_pred)
     # keras.ops.isclose differs between the backends where both are infinite.
     near = keras.ops.abs(y_true - y_pred) <= atol + rtol * keras.ops.abs(y_pred)
     return (near & keras.ops.isfinite(y_pred)) | (y_true == y_pred)
@@ -44,14 +43,16 @@ class IsCloseAccuracy(keras.metrics.MeanMetricWrapper):
     """
 
     def __init__(self, rtol=1e-4, atol=1e-4, name="accuracy", dtype=None):
-        if not (rtol >= 0 and atol >= 0):
-            raise ValueError(
-                "Tolerances must not be negative. "
-                f"Received: rtol={rtol}, atol={atol}. Try rtol=1e-4, atol=1e-4."
-            )
+        rtol = expect.not_negative("rtol", rtol, "1e-4")
+        atol = expect.not_negative("atol", atol, "1e-4")
         super().__init__(is_close, name=name, dtype=dtype, rtol=rtol, atol=atol)
         self.rtol = rtol
         self.atol = atol
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        y_pred = ops.tensor("y_pred", y_pred)
+        weights = ops.align_weights(sample_weight, y_pred.shape)
+        return super().update_state(y_true, y_pred, weights)
 
     def get_config(self):
         return {
@@ -67,12 +68,10 @@ class _BatchLoss(keras.metrics.Metric):
 
     def __init__(self, loss, name, dtype=None):
         super().__init__(name=name, dtype=dtype)
-        self.loss = keras.losses.get(loss)
-        if not isinstance(self.loss, keras.losses.Loss):
-            raise ValueError(
-                "Expected a loss object, such as `keras_nalu.L2Loss()`. "
-                f"Received: loss={loss!r}"
-            )
+        if isinstance(loss, dict):
+            loss = keras.losses.get(loss)
+        loss_object = keras.losses.Loss, "a loss object", "keras_nalu.L2Loss()"
+        self.loss = expect.kind("loss", loss, *loss_object)
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         self.count(keras.ops.mean(self.loss(y_true, y_pred, sample_weight)))
@@ -199,11 +198,8 @@ class SparsityError(keras.metrics.Metric):
 
     def __init__(self, layer: Any = None, name="sparsity_error", dtype=None):
         super().__init__(name=name, dtype=dtype)
-        if not isinstance(layer, keras.layers.Layer | str | None):
-            raise ValueError(
-                "Expected a layer, a model, the name of a layer, or None. "
-                f"Received: layer={layer!r}"
-            )
+        known = "a layer, a model, the name of a layer, or None"
+        expect.kind("layer", layer, keras.layers.Layer | str | None, known, "None")
         # In a function: Keras looks through attributes for what to save.
         self._look = lambda: None
         if isinstance(layer, keras.layers.Layer):

@@ -2,7 +2,21 @@
 
 import functools
 
-from keras import backend, ops
+from keras import backend, config, ops
+
+from keras_nalu import expect
+
+
+def tensor(name, x):
+    """`x` as a tensor; refused where it holds no real numbers."""
+    return ops.convert_to_tensor(expect.real(name, x))
+
+
+def floating(name, x):
+    """The same, with whole numbers as Keras' default float."""
+    x = tensor(name, x)
+    is_float = backend.is_float_dtype(backend.standardize_dtype(x.dtype))
+    return x if is_float else ops.cast(x, config.floatx())
 
 
 def widen(x):
@@ -75,11 +89,14 @@ def distance(w, targets):
 
 
 def align_labels(y_true, y_pred):
-    """`y_true` in the shape of `y_pred`: an axis of length one is added or dropped.
+    """Both as tensors, `y_true` in the dtype and the shape of `y_pred`: an axis of
+    length one is added or dropped.
 
     Without it labels of shape `(n,)` and predictions of shape `(n, 1)` broadcast to
     `(n, n)`, and every label is compared with every prediction.
     """
+    y_pred = floating("y_pred", y_pred)
+    y_true = ops.cast(tensor("y_true", y_true), y_pred.dtype)
     if y_pred.shape[-1:] == (1,) and len(y_true.shape) == len(y_pred.shape) - 1:
         y_true = ops.expand_dims(y_true, -1)
     elif y_true.shape[-1:] == (1,) and len(y_true.shape) == len(y_pred.shape) + 1:
@@ -93,4 +110,28 @@ def align_labels(y_true, y_pred):
             f"length 1. Received: y_true.shape={true}, y_pred.shape={pred}. "
             f"Reshape the labels to {pred}."
         )
-    return y_true
+    return y_true, y_pred
+
+
+def align_weights(sample_weight, shape):
+    """The weights of values of this shape: one a value, or one for all that a sample
+    or one of its steps has. Keras takes others, too, and broadcasts them."""
+    if sample_weight is None:
+        return None
+    weights = floating("sample_weight", sample_weight)
+    given, shape = tuple(weights.shape), tuple(shape)
+    if len(given) == len(shape) + 1 and given[-1] == 1:
+        weights = ops.squeeze(weights, -1)
+    sizes = tuple(weights.shape)
+    if len(sizes) > len(shape) or any(
+        a not in (1, b) and None not in (a, b)
+        for a, b in zip(sizes, shape, strict=False)
+    ):
+        raise ValueError(
+            "Weights must be one a sample, or one for each of its values. Received: "
+            f"sample_weight.shape={given}, for values of shape {shape}. Reshape the "
+            f"weights to {shape[:1]}."
+        )
+    for _ in range(len(shape) - len(sizes)):
+        weights = ops.expand_dims(weights, -1)
+    return weights

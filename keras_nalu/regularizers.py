@@ -10,9 +10,11 @@ import numbers
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
-from keras_nalu.ops import distance, magnitude, widen
+from keras_nalu import expect
+from keras_nalu.ops import distance, magnitude, tensor, widen
 
 Schedule = keras.optimizers.schedules.LearningRateSchedule
 
@@ -42,17 +44,18 @@ class LinearRamp(Schedule):
     """
 
     def __init__(self, value, start, end):
-        if not 0 <= start < end:
+        self.value = expect.number("value", value)
+        self.start = expect.not_negative("start", start, "20_000")
+        self.end = expect.not_negative("end", end, "35_000")
+        if not self.start < self.end:
             raise ValueError(
-                "Expected steps with 0 <= start < end. "
-                f"Received: start={start!r}, end={end!r}."
+                "Expected steps with 0 <= start < end. Received: "
+                f"start={start!r}, end={end!r}. Try start=20_000, end=35_000."
             )
-        self.value = value
-        self.start = start
-        self.end = end
 
     def __call__(self, step):
-        share = (ops.cast(step, "float32") - self.start) / (self.end - self.start)
+        step = ops.cast(tensor("step", step), "float32")
+        share = (step - self.start) / (self.end - self.start)
         return self.value * ops.clip(share, 0.0, 1.0)
 
     def get_config(self):
@@ -84,18 +87,22 @@ class StepwiseGrowth(Schedule):
     """
 
     def __init__(self, first, last, factor=10.0, every=10_000):
-        if not (0 < first <= last and factor > 1 and every >= 1):
+        self.first: Any = expect.positive("first", first)
+        self.last: Any = expect.positive("last", last)
+        self.factor: Any = expect.number(
+            "factor", factor, "a number above 1", "10.0", lambda n: np.float32(n) > 1
+        )
+        self.every = expect.number(
+            "every", every, "a number of steps", "10_000", lambda n: n >= 1
+        )
+        if not self.first <= self.last:
             raise ValueError(
-                "Expected 0 < first <= last, factor > 1 and every >= 1. Received: "
-                f"first={first!r}, last={last!r}, factor={factor!r}, every={every!r}."
+                "Expected 0 < first <= last. Received: "
+                f"first={first!r}, last={last!r}. Try first=1e-9, last=1e-7."
             )
-        self.first = first
-        self.last = last
-        self.factor = factor
-        self.every = every
 
     def __call__(self, step):
-        times = ops.cast(step // self.every, "float32")
+        times = ops.cast(tensor("step", step) // self.every, "float32")
         # A power would overflow in the end.
         most = math.ceil(math.log(self.last / self.first, self.factor))
         grown = self.first * self.factor ** ops.minimum(times, most)
@@ -126,11 +133,13 @@ class Penalty(keras.regularizers.Regularizer):
                 f"Received: coefficient={coefficient!r}. Try coefficient=10, or "
                 "coefficient=keras_nalu.regularizers.LinearRamp(10, 20_000, 35_000)."
             )
+        if not isinstance(coefficient, Schedule):
+            coefficient = expect.number("coefficient", coefficient)
         self.coefficient: Any = coefficient
 
     def at(self, w, step):
         """The penalty of a weight after that many steps of training."""
-        penalty = self.penalty(widen(ops.convert_to_tensor(w)))
+        penalty = self.penalty(widen(tensor("w", w)))
         coefficient = self.coefficient
         if isinstance(coefficient, Schedule):
             coefficient = ops.cast(coefficient(step), penalty.dtype)
@@ -165,9 +174,11 @@ class Sum(Penalty):
     """
 
     def __init__(self, terms):
+        if not isinstance(terms, list | tuple) or any(
+            not callable(term) and not isinstance(term, str | dict) for term in terms
+        ):
+            raise expect.invalid("terms", terms, "penalties to add", "['l1', 'l2']")
         self.terms = [keras.regularizers.get(term) for term in terms]
-        if not all(callable(term) for term in self.terms):
-            raise ValueError(f"Expected penalties to add. Received: terms={terms!r}.")
 
     def at(self, w, step):
         return sum(
@@ -209,10 +220,8 @@ class Sparsity(Penalty):
 
     def __init__(self, coefficient=1.0, low=-1, squared=False):
         super().__init__(coefficient)
-        if low not in (-1, 0):
-            raise ValueError(f"Expected low=-1 or low=0. Received: low={low!r}.")
-        self.low = low
-        self.squared = squared
+        self.low = expect.integer("low", low, "-1 or 0", -1, 1, 0)
+        self.squared = expect.flag("squared", squared)
 
     def penalty(self, w):
         if self.squared:
@@ -242,9 +251,14 @@ class OutOfRange(Penalty):
 
     def __init__(self, coefficient=1.0, low=-1.0, high=1.0, squared=False):
         super().__init__(coefficient)
-        self.low = low
-        self.high = high
-        self.squared = squared
+        self.low = expect.number("low", low)
+        self.high = expect.number("high", high)
+        if not self.low <= self.high:
+            raise ValueError(
+                "Expected low <= high. Received: "
+                f"low={low!r}, high={high!r}. Try low=-1.0, high=1.0."
+            )
+        self.squared = expect.flag("squared", squared)
 
     def penalty(self, w):
         excess = ops.relu(w - self.high) + ops.relu(self.low - w)
@@ -278,7 +292,7 @@ class INALUPenalty(Penalty):
 
     def __init__(self, coefficient=0.05, limit=20.0):
         super().__init__(coefficient)
-        self.limit = limit
+        self.limit = expect.number("limit", limit)
 
     def penalty(self, w):
         return ops.mean(ops.relu(self.limit - magnitude(w)))

@@ -1,13 +1,12 @@
 import contextlib
 import math
-import numbers
 import os
 import warnings
 
 import keras
 import numpy as np
 
-from keras_nalu import __version__
+from keras_nalu import __version__, expect
 from keras_nalu.graph import graph_def, unused
 from keras_nalu.layers.base import ArithmeticLayer, walk_layers
 
@@ -65,18 +64,19 @@ class TensorBoard(keras.callbacks.TensorBoard):
         config=None,
         **kwargs,
     ):
-        if not isinstance(kernel_freq, numbers.Integral) or kernel_freq < 0:
-            raise ValueError(
-                "Received an invalid value for `kernel_freq`, expected an integer of 0 "
-                f"or more. Received: kernel_freq={kernel_freq!r}"
-            )
+        count = "an integer of 0 or more"
+        log_dir = expect.path("log_dir", log_dir)
+        histogram_freq = expect.integer("histogram_freq", histogram_freq, count, low=0)
+        kernel_freq = expect.integer("kernel_freq", kernel_freq, count, low=0)
+        if config is not None and not isinstance(config, dict):
+            raise expect.invalid("config", config, "a dictionary", "{'seed': 1}")
         # Found missing here rather than in the middle of a program; it writes for all
         # the backends.
         import tensorflow  # noqa: F401
 
         # Keras' own graph opens the Graphs tab on "Malformed GraphDef".
         super().__init__(log_dir, histogram_freq, False, *args, **kwargs)
-        self.draws_graph = write_graph
+        self.draws_graph = expect.flag("write_graph", write_graph)
         self.kernel_freq = kernel_freq
         self.config = dict(config or {})
 

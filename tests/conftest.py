@@ -5,6 +5,37 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import pytest
+from hypothesis import HealthCheck, Phase, settings
+
+#: Generated cases of each test: the same few in every run, and many others in a night.
+settings.register_profile(
+    "sample",
+    max_examples=4,
+    derandomize=True,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+settings.register_profile(
+    "nightly",
+    settings.get_profile("sample"),
+    max_examples=600,
+    derandomize=False,
+    database=None,
+    print_blob=True,
+    phases=[phase for phase in Phase if phase is not Phase.explain],
+)
+settings.load_profile("sample")
+CASES = {}
+
+
+def pytest_runtest_logreport(report):
+    if report.when == "teardown":
+        CASES[report.nodeid] = dict(report.user_properties).get("cases", 0)
+
+
+def pytest_terminal_summary(terminalreporter):
+    if total := sum(CASES.values()):
+        terminalreporter.write_line(f"{total:,} generated cases of input")
 
 
 def pytest_configure(config):

@@ -167,10 +167,10 @@ def test_penalties_and_kernels_are_found():
 
 @pytest.mark.parametrize("layer", ["NAU", None, NAU, keras.layers.Dense(1)])
 def test_layers_that_are_refused(layer):
-    with pytest.raises(ValueError, match=r"Expected an arithmetic layer.*Received: la"):
+    with pytest.raises(ValueError, match=r"expected an arithmetic layer.*Received: la"):
         ArithmeticCell(layer)
 
 
 def test_initial_states_that_are_refused():
-    with pytest.raises(ValueError, match=r"to be a number or None.*='ones'"):
+    with pytest.raises(ValueError, match=r"a finite number or None.*='ones'"):
         ArithmeticCell(NAU(1), "ones")

@@ -174,7 +174,7 @@ def test_a_process_that_cannot_start(group, monkeypatch):
 
 def test_what_cannot_be_asked_for(group):
     assert list(completed(work, [], workers=0)) == []
-    with pytest.raises(ValueError, match=r"one worker .* Received: workers=0"):
+    with pytest.raises(ValueError, match=r"`workers`, .* Received: workers=0"):
         next(completed(work, [group("a")], workers=0))
 
 

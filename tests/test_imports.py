@@ -12,7 +12,7 @@ import keras_nalu
 ROOT = Path(keras_nalu.__file__).parent
 FILES = {path.relative_to(ROOT).as_posix(): path for path in ROOT.rglob("*.py")}
 
-WEIGHTS = {"initializers", "constraints", "regularizers", "ops"}
+WEIGHTS = {"initializers", "constraints", "regularizers", "ops", "expect"}
 LAYERS = {"layers"} | WEIGHTS
 MEASURES = {"losses", "metrics"}
 RUN = {"datasets", "reading", "training", "callbacks", "tensorboard"}
@@ -29,16 +29,17 @@ ARROWS = {
     "tensorboard": LAYERS | {"graph", "__init__"},
     "graph": {"layers"},
     "saving": {"training"} | LAYERS,
-    "exporting": set(),
+    "exporting": {"expect"},
     "backup": LAYERS,
-    "datasets": set(),
-    "losses": {"ops"},
-    "metrics": {"ops"},
+    "datasets": {"expect"},
+    "losses": {"ops", "expect"},
+    "metrics": {"ops", "expect"},
     "layers": WEIGHTS,
-    "initializers": {"ops"},
-    "constraints": {"ops"},
-    "regularizers": {"ops"},
-    "ops": set(),
+    "initializers": {"ops", "expect"},
+    "constraints": {"ops", "expect"},
+    "regularizers": {"ops", "expect"},
+    "ops": {"expect"},
+    "expect": set(),
 }
 #: Whoever imported a layer can load a file that names a loss and a metric.
 DELIBERATE = {

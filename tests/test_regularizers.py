@@ -219,12 +219,18 @@ def test_sum_is_that_of_the_values():
     ("make", "message"),
     [
         (lambda: LinearRamp(10, 5, 5), r"0 <= start < end.*start=5, end=5"),
-        (lambda: LinearRamp(10, -1, 5), r"0 <= start < end.*start=-1, end=5"),
-        (lambda: StepwiseGrowth(0, 1), r"0 < first <= last.*first=0, last=1"),
+        (lambda: LinearRamp(10, -1, 5), r"`start`, expected .* 0 or more.*start=-1"),
+        (lambda: StepwiseGrowth(0, 1), r"`first`, expected a positive.*first=0"),
         (lambda: StepwiseGrowth(2, 1), r"0 < first <= last.*first=2, last=1"),
-        (lambda: StepwiseGrowth(1, 2, factor=1), r"factor > 1.*factor=1"),
-        (lambda: StepwiseGrowth(1, 2, every=0), r"every >= 1.*every=0"),
-        (lambda: Sparsity(low=1), r"low=-1 or low=0. Received: low=1"),
+        (
+            lambda: StepwiseGrowth(1, 2, factor=1),
+            r"`factor`, expected a number above 1.*factor=1",
+        ),
+        (
+            lambda: StepwiseGrowth(1, 2, every=0),
+            r"`every`, expected a number of steps.*every=0",
+        ),
+        (lambda: Sparsity(low=1), r"`low`, expected -1 or 0. Received: low=1"),
         (lambda: L1("big"), r"a number or a schedule.*coefficient='big'.*LinearRamp"),
         (lambda: Sparsity(None), r"a number or a schedule.*coefficient=None"),
     ],
@@ -613,5 +619,5 @@ def test_sum_takes_what_can_be_added():
     both = keras.regularizers.L2(1.0) + Sparsity(1.0)
     w = np.array([[0.5], [2.0]], "float32")
     assert float(both(w)) == pytest.approx(0.25 + 4 + (0.5 + 1) / 2)
-    with pytest.raises(ValueError, match="Expected penalties to add"):
+    with pytest.raises(ValueError, match="`terms`, expected penalties to add"):
         Sparsity(1.0) + None

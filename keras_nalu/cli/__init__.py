@@ -4,6 +4,7 @@ Keras is imported only once the options are read: `--help` answers at once, and
 `--backend` can still choose.
 """
 
+import io
 import os
 import sys
 
@@ -14,6 +15,9 @@ from keras_nalu.cli.parsing import Failure, Parser, Version
 
 def main(argv=None) -> int:
     sys.stdout = sys.stdout or open(os.devnull, "w")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Not every name of a file, nor every text in one, can be encoded.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         options = _parser().parse_args(argv)
         options.run(options)
@@ -26,12 +30,15 @@ def main(argv=None) -> int:
     except KeyboardInterrupt:
         failure = Failure("interrupted", 130)
     except MemoryError:
-        failure = Failure("not enough memory. Try a smaller --size or --batch-size")
+        failure = Failure(
+            "not enough memory. Try a smaller --size, --batch-size or --population"
+        )
     except OSError as error:
         failure = Failure(f"cannot write: {error}. Try another --output")
     except Failure as error:
         failure = error
-    print(f"keras-nalu: {failure}.", file=sys.stderr)
+    # What was typed may have lines.
+    print(f"keras-nalu: {' '.join(str(failure).splitlines())}.", file=sys.stderr)
     return failure.status
 
 

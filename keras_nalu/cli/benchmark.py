@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from keras_nalu.cli.parsing import Failure, command, positive
+from keras_nalu.cli.parsing import Failure, command, path, positive
 from keras_nalu.cli.running import (
     expect_populations,
     import_keras,
@@ -52,7 +52,7 @@ def add_commands(commands):
         help="processes to train in",
     )
     add("--scheduler", metavar="ADDRESS", help="of a Dask cluster to train on")
-    add("--output", type=Path, default=ROWS, help="gets the rows")
+    add("--output", type=path, default=ROWS, help="gets the rows")
 
     add = command(
         commands,
@@ -62,11 +62,11 @@ def add_commands(commands):
         ", and what the papers printed beside them.",
     )
     add("suite", nargs="*", help="by name; none: all that have rows")
-    add("--rows", type=Path, default=ROWS, help="a folder or file of rows")
+    add("--rows", type=path, default=ROWS, help="a folder or file of rows")
     add("--by-range", action="store_true", help="a line for every range")
     add("--format", choices=FORMATS, default=FORMATS[0], help="of the tables")
-    add("--figures", type=Path, metavar="FOLDER", help="gets pictures, too")
-    add("--pack", type=Path, metavar="FILE", help="gets all rows: .jsonl.gz, small")
+    add("--figures", type=path, metavar="FOLDER", help="gets pictures, too")
+    add("--pack", type=path, metavar="FILE", help="gets all rows: .jsonl.gz, small")
 
 
 def _benchmark(options):

@@ -2,9 +2,8 @@
 
 import argparse
 import warnings
-from pathlib import Path
 
-from keras_nalu.cli.parsing import BACKENDS, Failure, command
+from keras_nalu.cli.parsing import BACKENDS, Failure, command, path
 from keras_nalu.cli.running import import_keras
 from keras_nalu.experiments.engines import without_notices
 
@@ -21,7 +20,7 @@ def add_commands(commands):
         ", and compare what was written with it: TensorFlow's SavedModel, ONNX or "
         "LiteRT, for batches of any size.",
     )
-    add("model", type=Path, help="the file that model.save wrote")
+    add("model", type=path, help="the file that model.save wrote")
     add(
         "--format",
         choices=SUFFIXES,
@@ -31,24 +30,24 @@ def add_commands(commands):
     )
     add(
         "--output",
-        type=Path,
+        type=path,
         default=argparse.SUPPRESS,
         help="a new file or folder (default: beside the model)",
     )
 
 
 def _export(options):
-    beside = options.model.with_suffix(SUFFIXES[options.format])
-    path = getattr(options, "output", beside)
     import_keras(options)
     import keras_nalu
     from keras_nalu.exporting import ROWS, TOLERANCE, export
 
     try:
         model = keras_nalu.load_model(options.model, compile=False)
+        beside = options.model.with_suffix(SUFFIXES[options.format])
+        written = getattr(options, "output", beside)
         with warnings.catch_warnings(), without_notices():
             warnings.simplefilter("ignore")
-            found = export(model, path, options.format)
+            found = export(model, written, options.format)
     except NotImplementedError as error:
         message = f"{error}, as --backend {BACKENDS[0]} does"
         raise Failure(message, 2) from error
@@ -56,7 +55,7 @@ def _export(options):
         raise Failure(f"{error}. Try another --output") from error
     except (ImportError, TypeError, ValueError) as error:
         raise Failure(str(error).rstrip(".")) from error
-    print(f"{options.model} is now {path}, too ({options.format}).\n")
+    print(f"{options.model} is now {written}, too ({options.format}).\n")
     print(f"Largest difference from the model, on {ROWS:,} inputs of each kind")
     for kind, difference in found.items():
         off = f"{difference:.1e}" if difference <= TOLERANCE else "NOT THE SAME"

@@ -2,8 +2,11 @@
 
 import argparse
 import contextlib
+import sys
+from pathlib import Path
 
 import keras_nalu
+from keras_nalu import expect
 
 BACKENDS = ("tensorflow", "jax", "torch")
 
@@ -17,6 +20,14 @@ class Failure(Exception):
 
 
 class Parser(argparse.ArgumentParser):
+    def parse_args(self, args=None, namespace=None):
+        for typed in sys.argv[1:] if args is None else args:
+            option, equals, value = typed.partition("=")
+            if equals and value == "--" and option.startswith("-"):
+                # Older versions of Python make an empty list of it.
+                self.error(f"argument {option}: expected a value, received '--'")
+        return super().parse_args(args, namespace)
+
     def error(self, message):
         raise Failure(f"{message}. See `{self.prog} --help`", 2)
 
@@ -50,7 +61,9 @@ def _number(text, convert, accept, expected):
         value = convert(text)
         if accept(value):
             return value
-    raise argparse.ArgumentTypeError(f"expected {expected}, received {text!r}")
+    raise argparse.ArgumentTypeError(
+        f"expected {expected}, received {expect.told(text)}"
+    )
 
 
 def positive(text):
@@ -62,4 +75,11 @@ def whole(text):
 
 
 def rate(text):
-    return _number(text, float, lambda x: 0 < x < 1e38, "a positive number")
+    return _number(text, float, lambda x: 1e-38 < x < 1e38, "a positive number")
+
+
+def path(text):
+    with contextlib.suppress(ValueError):
+        text.encode()
+        return Path(expect.path("path", text))
+    raise argparse.ArgumentTypeError(f"expected a path, received {expect.told(text)}")

@@ -14,7 +14,15 @@ import time
 from pathlib import Path
 
 import keras_nalu
-from keras_nalu.cli.parsing import BACKENDS, Failure, command, positive, rate, whole
+from keras_nalu.cli.parsing import (
+    BACKENDS,
+    Failure,
+    command,
+    path,
+    positive,
+    rate,
+    whole,
+)
 from keras_nalu.cli.running import (
     expect_populations,
     import_keras,
@@ -26,6 +34,8 @@ from keras_nalu.datasets import OPERATIONS
 SETTINGS, MODEL, BACKUP = "config.json", "model.keras", "training.backup"
 #: Of a run, beside its backend, what `--resume` takes from its folder.
 _TYPED = "operation size epochs batch_size learning_rate seed population no_mlp".split()
+_READ = dict.fromkeys(("size", "epochs", "batch_size", "population"), positive)
+_READ |= {"learning_rate": rate, "seed": whole}
 TRY_A_SMALLER_RATE = "Try a smaller --learning-rate"
 
 
@@ -56,10 +66,10 @@ def add_commands(commands):
         help="NALUs to train as one; the best is kept",
     )
     add("--no-mlp", action="store_true", help="leave the MLP out")
-    noted("--output", type=Path, default=Path("logs"), help="gets a new folder a run")
+    noted("--output", type=path, default=Path("logs"), help="gets a new folder a run")
     add(
         "--resume",
-        type=Path,
+        type=path,
         metavar="RUN",
         default=argparse.SUPPRESS,
         help="the folder of a run that was killed: go on with it, as it was begun",
@@ -122,6 +132,8 @@ def _begun(options):
     many = options.population > 1
     try:
         return run, run.population(options.population) if many else run.nalu()
+    except MemoryError:
+        raise
     except ValueError as error:  # of a population, on PyTorch
         raise Failure(f"{error} Or try --backend {BACKENDS[0]}") from error
 
@@ -203,11 +215,18 @@ def _options_of(folder, options):
     """The options that a run was begun with."""
     try:
         kept = json.loads((folder / SETTINGS).read_text())
-        whole = all(type(kept[n]) is type(getattr(options, n)) for n in _TYPED)
-        whole &= kept["backend"] in BACKENDS
-    except (ValueError, TypeError, KeyError):
-        whole = False
-    if not whole:
+        known = all(type(kept[n]) is type(getattr(options, n)) for n in _TYPED)
+        known &= all(of(str(kept[name])) == kept[name] for name, of in _READ.items())
+        known &= kept["backend"] in BACKENDS and kept["operation"] in OPERATIONS
+    except (
+        ValueError,
+        TypeError,
+        KeyError,
+        RecursionError,
+        argparse.ArgumentTypeError,
+    ):
+        known = False
+    if not known:
         raise Failure(
             f"{folder / SETTINGS} is damaged, or of a version before --resume. "
             "Leave --resume out, to begin anew"

@@ -22,6 +22,8 @@ import time
 import traceback
 from typing import Any, NamedTuple
 
+from keras_nalu import expect
+
 #: Seconds in which a scheduler must have answered.
 PATIENCE = 5
 
@@ -89,8 +91,7 @@ def completed(function, groups, workers=1, scheduler=None, progress=None):
     waiting = collections.deque(enumerate(groups))
     if not waiting:
         return
-    if workers < 1:
-        raise ValueError(f"Expected one worker or more. Received: workers={workers!r}.")
+    workers = expect.integer("workers", workers)
     if scheduler:
         environment = _environment()
         lanes = _cluster(scheduler, environment, len(waiting))
@@ -331,7 +332,7 @@ def _cluster(address, environment, count):
         host = get_address_host_port(address, strict=True)
         socket.create_connection(host, PATIENCE).close()
         client = Client(address, timeout=PATIENCE, set_as_default=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, OverflowError) as error:
         raise EngineError(
             f"no Dask scheduler answers at {address!r}: {error}. "
             "Start `dask scheduler`, and give the address that it prints"

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 import keras_nalu
+from keras_nalu import expect
 from keras_nalu.experiments import inalu
 from keras_nalu.experiments.tasks import Task
 from keras_nalu.layers.base import ArithmeticLayer, walk_layers
@@ -83,8 +84,15 @@ class Experiment:
     suite: str = "own"
 
     def __post_init__(self):
-        counts = self.seeds, self.restarts, self.steps, self.log_every
-        if min(counts) < 1 or self.steps % self.log_every:
+        for name in ("module", "suite"):
+            expect.kind(name, getattr(self, name), str, "a name", "'NMU'")
+        expect.kind("task", self.task, Task, "a task", "SingleModule('multiply')")
+        expect.items("rules", self.rules, str, "a list of names", "('inalu',)")
+        object.__setattr__(self, "rules", tuple(self.rules))
+        for name in ("seeds", "restarts", "steps", "log_every"):
+            count = expect.integer(name, getattr(self, name), instead=1000)
+            object.__setattr__(self, name, count)
+        if self.steps % self.log_every:
             raise ValueError(
                 "Expected seeds, restarts, and steps in whole thousands (`log_every`). "
                 f"Received: seeds={self.seeds}, restarts={self.restarts}, "
@@ -104,9 +112,14 @@ class Experiment:
         # As text, so that it can be compared, sent and kept; a layer's own name counts
         # the layers before it, and is no part of the experiment.
         if not isinstance(self.layers, str):
+            kind, expected = keras.Layer, "a list of Keras layers"
+            expect.items("layers", self.layers, kind, expected, "[NMU(1)]")
             layers = [keras.saving.serialize_keras_object(a) for a in self.layers]
             object.__setattr__(self, "layers", json.dumps(_nameless(layers)))
         if not isinstance(self.optimizer, str):
+            kind, expected = keras.optimizers.Optimizer, "a Keras optimizer"
+            adam = "keras.optimizers.Adam(1e-2)"
+            expect.kind("optimizer", self.optimizer, kind, expected, adam)
             optimizer = keras.saving.serialize_keras_object(self.optimizer)
             object.__setattr__(self, "optimizer", json.dumps(_nameless(optimizer)))
 

@@ -10,6 +10,7 @@ import math
 import zlib
 from pathlib import Path
 
+from keras_nalu import expect
 from keras_nalu.datasets import COMPARISONS, OPERATIONS
 from keras_nalu.experiments import published
 from keras_nalu.experiments.statistics import (
@@ -26,12 +27,15 @@ from keras_nalu.experiments.statistics import (
 CELL = ("suite", "inputs", "operation", "module", "range")
 #: What may tell the experiments of one cell apart.
 APART = ("steps", "backend", "experiment")
-#: What a row must have.
-COLUMNS = (
-    *CELL,
-    *("experiment", "seed", "backend", "steps", "solved", "solved_at"),
-    *("extrapolation", "sparsity_error", "diverged"),
-)
+_NAME, _COUNT, _ERROR = str, int, int | float | None
+#: What a row must have, and of which kind.
+COLUMNS = {
+    **{"suite": _NAME, "inputs": _COUNT, "operation": _NAME},
+    **{"module": _NAME, "range": _NAME, "experiment": _NAME, "seed": _COUNT},
+    **{"backend": _NAME, "steps": _COUNT, "solved": bool | None},
+    **{"solved_at": int | None, "extrapolation": _ERROR},
+    **{"sparsity_error": _ERROR, "diverged": bool},
+}
 #: The order of operations in a table; those of one's own come behind.
 ORDER = (*OPERATIONS, "square", "root", *COMPARISONS)
 
@@ -57,7 +61,11 @@ def pack(paths, file):
 
 def _rows(paths):
     rows = []
-    for path in map(Path, [paths] if isinstance(paths, str | Path) else paths):
+    paths = [paths] if isinstance(paths, str | Path) else paths
+    if not isinstance(paths, list | tuple):
+        raise expect.invalid("paths", paths, "one or more paths", "'logs/benchmarks'")
+    for path in paths:
+        path = Path(expect.path("paths", path, "'logs/benchmarks'"))
         files = sorted(path.rglob("*.jsonl*")) if path.is_dir() else [path]
         found = [row for file in files if file.exists() for row in _lines(file)]
         if not found:
@@ -81,8 +89,8 @@ def _lines(file):
     for number, line in enumerate(text.decode(errors="replace").splitlines(), 1):
         try:
             row = json.loads(line)
-            complete = set(COLUMNS) <= set(row)
-        except (ValueError, TypeError):
+            complete = _is_row(row)
+        except (ValueError, RecursionError):
             complete = False
         if not complete:
             raise ValueError(
@@ -93,11 +101,22 @@ def _lines(file):
         yield row
 
 
+def _is_row(row):
+    return isinstance(row, dict) and all(
+        name in row and isinstance(row[name], kind) for name, kind in COLUMNS.items()
+    )
+
+
 def frame(rows):
     """Rows as a DataFrame, in the order of a table; of a run that is there twice, the
     last row."""
     import pandas
 
+    if not isinstance(rows, pandas.DataFrame):
+        rows = list(rows) if isinstance(rows, list | tuple) else [rows]
+        if wrong := [row for row in rows if not _is_row(row)]:
+            expected = "result rows, as `Experiment.run` returns"
+            raise expect.invalid("rows", wrong[0], expected, "read('logs/benchmarks')")
     rows = pandas.DataFrame(rows)
     if rows.empty:
         raise ValueError(f"Expected result rows. Received: none. {MAKE_SOME}")

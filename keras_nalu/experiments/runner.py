@@ -6,6 +6,7 @@ import time
 
 import keras
 
+from keras_nalu import expect
 from keras_nalu.experiments import engines
 from keras_nalu.experiments.suites import SUITES
 
@@ -20,6 +21,9 @@ def select(suite, modules=(), operations=(), threshold=None, **changes):
         threshold: The rule for what counts as solved, where a suite has two.
         **changes: `seeds` and `steps`, in the place of the suite's.
     """
+    expect.kind("suite", suite, str, "the name of a suite", "'single-module'")
+    expect.items("modules", modules, str, "a list of names", "['NMU']")
+    expect.items("operations", operations, str, "a list of names", "['multiply']")
     if suite not in SUITES:
         expected = ", ".join(SUITES)
         raise ValueError(f"no suite {suite!r}. Expected one of {expected}")

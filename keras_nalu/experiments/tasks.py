@@ -19,7 +19,20 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_nalu import expect
 from keras_nalu.datasets import COMPARISONS, OPERATIONS
+
+
+def _below(name, low, high):
+    return expect.number(name, low) < expect.number(name, high)
+
+
+def _expect_below(low, high):
+    if not expect.number("low", low) < expect.number("high", high):
+        raise ValueError(
+            f"Expected low < high. Received: low={low!r}, high={high!r}. "
+            "Try low=1, high=2."
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +40,14 @@ class Uniform:
     """Uniform in one interval, or in several, each as likely as the others."""
 
     intervals: tuple
+
+    def __post_init__(self):
+        kind, expected = tuple | list, "pairs of numbers low < high"
+        expect.items("intervals", self.intervals, kind, expected, "((1, 2),)")
+        for interval in self.intervals or [()]:
+            if len(interval) != 2 or not _below("intervals", *interval):
+                instead = "((1, 2),)"
+                raise expect.invalid("intervals", self.intervals, expected, instead)
 
     def sample(self, u):
         """The numbers for uniform ones in [0, 1)."""
@@ -47,6 +68,11 @@ class Normal:
     low: float
     high: float
 
+    def __post_init__(self):
+        expect.number("mean", self.mean)
+        expect.positive("deviation", self.deviation)
+        _expect_below(self.low, self.high)
+
     def sample(self, u):
         first, last = (
             0.5 + 0.5 * math.erf((end - self.mean) / self.deviation / math.sqrt(2))
@@ -63,6 +89,9 @@ class Exponential:
 
     mean: float
 
+    def __post_init__(self):
+        expect.positive("mean", self.mean)
+
     def sample(self, u):
         return -self.mean * ops.log1p(-u)
 
@@ -73,6 +102,10 @@ class Benford:
 
     low: float
     high: float
+
+    def __post_init__(self):
+        expect.positive("low", self.low)
+        _expect_below(self.low, self.high)
 
     def sample(self, u):
         return ops.exp(math.log(self.low) + math.log(self.high / self.low) * u)
@@ -181,6 +214,17 @@ class Task:
     judged: ClassVar[str] = "best"
     #: Errors below it count as solved, of each variant; `None`: there is no such line.
     threshold: Any = 1e-5
+    #: What `operation` may be; `None`: any name. Without an annotation, as it is
+    #: no part of an experiment's identity.
+    known = None
+
+    def __post_init__(self):
+        if self.known is None:
+            expect.kind("operation", self.operation, str, "a name", "'multiply'")
+        else:
+            expect.choice("operation", self.operation, self.known)
+        if self.threshold is not None and not isinstance(self.threshold, str):
+            expect.number("threshold", self.threshold, instead="1e-5")
 
     @property
     def variants(self) -> Sequence[Variant]:
@@ -265,6 +309,7 @@ class Arithmetic(Task):
     variants: tuple = ONE_TO_TWO  # pyright: ignore[reportIncompatibleMethodOverride]
     threshold: Any = "perturbed"
 
+    known = FUNCTIONS
     #: paper/results/sft-last.csv of the published code.
     PUBLISHED: ClassVar[dict] = {
         "add": 1.47861742e-5,
@@ -274,6 +319,22 @@ class Arithmetic(Task):
         "square": 0.159473806,
         "root": 8.95525993e-9,
     }
+
+    def __post_init__(self):
+        super().__post_init__()
+        expect.integer("inputs", self.inputs, low=2, high=2**31, instead=2)
+        for name in ("subset", "overlap"):
+            share = getattr(self, name)
+            expected = "a share from 0 to 1"
+            expect.number(name, share, expected, "0.5", lambda n: 0 <= n <= 1)
+        kind, expected = Variant, "variants of the task, one or more"
+        expect.items("variants", self.variants or [None], kind, expected, "RANGES")
+        if not 0 < self.sizes[0] or not self.sizes[2] <= self.inputs:
+            raise ValueError(
+                "Expected two subsets of one input or more, which fit the inputs. "
+                f"Received: inputs={self.inputs}, subset={self.subset}, "
+                f"overlap={self.overlap}. Try inputs=100, subset=0.25, overlap=0.5."
+            )
 
     @property
     def sizes(self):
@@ -451,9 +512,15 @@ class Comparison(Task):
     threshold: Any = 0.5
     digits: tuple = (2, 3, 4, 5, 6, 7)
 
+    known = COMPARISONS
     batch_size: ClassVar[int] = 81
     loss: ClassVar[str] = "mae"
     inputs: ClassVar[int] = 2
+
+    def __post_init__(self):
+        super().__post_init__()
+        for digits in expect.items("digits", self.digits, int, "a tuple", "(2, 3)"):
+            expect.integer("digits", digits, "numbers of digits, 7 at most", 1, 8, 2)
 
     @property
     def variants(self):
@@ -563,6 +630,7 @@ class Running(Task):
 
     threshold: Any = 1e-5
 
+    known = ("add", "multiply")
     inputs: ClassVar[int] = 1
     batch_size: ClassVar[int] = 64
     rows: ClassVar[int] = 100

@@ -20,15 +20,14 @@ An NMRU has twice the rows, an NSR `redundancy` times the columns.
 
 import functools
 import inspect
-import numbers
+import math
 import warnings
 from typing import Any
 
 import keras
-import numpy as np
 from keras import constraints, initializers, regularizers
 
-from keras_nalu import ops
+from keras_nalu import expect, ops
 from keras_nalu.regularizers import Scheduled, is_scheduled
 
 
@@ -60,13 +59,29 @@ def walk_layers(item, seen=None):
 
 
 def positive(name, value):
-    """`value`, if it is a positive finite number, in float32 too."""
-    if not isinstance(value, numbers.Real) or not 0 < np.float32(value) < np.inf:
-        raise ValueError(
-            f"Received an invalid value for `{name}`, expected a positive number. "
-            f"Received: {name}={value!r}"
-        )
-    return float(value)
+    return float(expect.positive(name, value))
+
+
+def part(kind, name, value):
+    """Keras' initializer, regularizer or constraint for what a constructor was given;
+    Keras does not say for which argument it cannot find one."""
+    try:
+        part = kind.get(value)
+    except Exception as error:
+        part = error
+    if part is not None and not callable(part):
+        word = name.rpartition("_")[2]
+        expected = f"a Keras {word}, its name or its config, or None"
+        reason = part if isinstance(part, Exception) else None
+        raise expect.invalid(name, value, expected, _PARTS[word]) from reason
+    return part
+
+
+_PARTS = {
+    "initializer": "'glorot_uniform'",
+    "regularizer": "'l2'",
+    "constraint": "'non_neg'",
+}
 
 
 def _own_draw(initializer, index):
@@ -79,7 +94,7 @@ def _own_draw(initializer, index):
     if "seed" not in config or isinstance(config["seed"], dict):
         return initializer
     if config["seed"] is not None:
-        config["seed"] += index
+        config["seed"] = (config["seed"] + index) % 2**32
     return initializer.from_config(config)
 
 
@@ -170,32 +185,36 @@ class ArithmeticLayer(keras.layers.Layer):
         super().__init__(**kwargs)
         if self.variable_dtype in ("float16", "bfloat16"):
             _warn_of_half(self.variable_dtype)
-        if (
-            not isinstance(units, numbers.Integral)
-            or isinstance(units, bool)
-            or units < 1
-        ):
-            raise ValueError(
-                "Received an invalid value for `units`, expected a positive integer. "
-                f"Received: units={units!r}"
-            )
-        self.units = int(units)
-        self.kernel_initializer = initializers.get(kernel_initializer)
-        self.kernel_regularizer = regularizers.get(kernel_regularizer)
-        self.kernel_constraint = constraints.get(kernel_constraint)
+        self.units = expect.integer("units", units)
+        self.kernel_initializer = part(
+            initializers, "kernel_initializer", kernel_initializer
+        )
+        self.kernel_regularizer = part(
+            regularizers, "kernel_regularizer", kernel_regularizer
+        )
+        self.kernel_constraint = part(
+            constraints, "kernel_constraint", kernel_constraint
+        )
         self.input_spec = keras.InputSpec(min_ndim=2)
         self.supports_masking = True
         #: The penalties whose coefficients follow a schedule.
         self.scheduled = []
 
     def build(self, input_shape):
+        if not isinstance(input_shape, tuple | list) or len(input_shape) < 2:
+            # Of several inputs a layer would get a dictionary, or a list of shapes.
+            raise expect.invalid(
+                "input_shape", input_shape, "the shape of one input", "(None, 2)"
+            )
         if input_shape[-1] is None:
             raise ValueError(
                 f"The last axis of the inputs to {type(self).__name__} must have a "
                 f"known size. Received: input_shape={tuple(input_shape)}. Give it: "
                 "`keras.Input((features,))`."
             )
-        self._in = input_shape[-1]
+        self._in = expect.integer(
+            "input_shape[-1]", input_shape[-1], "a size", low=0, instead=2
+        )
         self.input_spec = keras.InputSpec(min_ndim=2, axes={-1: self._in})
 
     def add_kernel(self, name, shape=None, initializer=None):
@@ -221,9 +240,11 @@ class ArithmeticLayer(keras.layers.Layer):
             )
             regularizer = Scheduled(regularizer, steps)
             self.scheduled.append(regularizer)
+        shape = (self._in, self.units) if shape is None else shape
+        expect.fits("units", self.units, math.prod(shape))
         # No autocast: the equations choose what half precision can bear.
         return self.add_weight(
-            shape=(self._in, self.units) if shape is None else shape,
+            shape=shape,
             initializer=_own_draw(
                 initializers.get(initializer or self.initializer), index
             ),
@@ -235,6 +256,7 @@ class ArithmeticLayer(keras.layers.Layer):
 
     def cast(self, x):
         """`x`, integers and sparse tensors too, as a dense tensor to compute with."""
+        expect.real("inputs", x)
         return keras.ops.convert_to_tensor(x, dtype=self.compute_dtype, sparse=False)
 
     def start(self, inputs, training):
@@ -263,7 +285,9 @@ class ArithmeticLayer(keras.layers.Layer):
 
     def is_discrete(self, tolerance=1e-3):
         """Whether every entry of the kernels is that near: see `sparsity_error`."""
-        return bool(self.sparsity_error() <= tolerance)
+        return bool(
+            self.sparsity_error() <= expect.not_negative("tolerance", tolerance, "1e-3")
+        )
 
     def compute_output_shape(self, input_shape):
         return (*input_shape[:-1], self.units)
@@ -312,9 +336,9 @@ class GatedLayer(ArithmeticLayer):
             kernel_constraint=kernel_constraint,
             **kwargs,
         )
-        self.gate_initializer = initializers.get(gate_initializer)
-        self.gate_regularizer = regularizers.get(gate_regularizer)
-        self.gate_constraint = constraints.get(gate_constraint)
+        self.gate_initializer = part(initializers, "gate_initializer", gate_initializer)
+        self.gate_regularizer = part(regularizers, "gate_regularizer", gate_regularizer)
+        self.gate_constraint = part(constraints, "gate_constraint", gate_constraint)
 
     def add_gate(self, name, shape=None, initializer=None):
         """A stored weight of the gate, of shape (in, units) where none is given."""

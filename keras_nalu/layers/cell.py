@@ -1,7 +1,6 @@
-import numbers
-
 import keras
 
+from keras_nalu import expect
 from keras_nalu.layers.base import ArithmeticLayer
 
 #: 0 is nothing to a sum, 1 to a product.
@@ -47,15 +46,11 @@ class ArithmeticCell(keras.layers.Layer):
     """
 
     def __init__(self, layer, initial_state=None, **kwargs):
-        if not isinstance(layer, ArithmeticLayer):
-            raise ValueError(
-                "Expected an arithmetic layer, such as `keras_nalu.NAU(1)`. "
-                f"Received: layer={layer!r}"
-            )
-        if initial_state is not None and not isinstance(initial_state, numbers.Real):
-            raise ValueError(
-                "Expected `initial_state` to be a number or None. "
-                f"Received: initial_state={initial_state!r}"
+        arithmetic = "an arithmetic layer", "keras_nalu.NAU(1)"
+        expect.kind("layer", layer, ArithmeticLayer, *arithmetic)
+        if initial_state is not None:
+            initial_state = expect.number(
+                "initial_state", initial_state, "a finite number or None"
             )
         kwargs.setdefault("dtype", layer.dtype_policy)
         super().__init__(**kwargs)

@@ -1,8 +1,6 @@
-import numbers
-
 import keras
 
-from keras_nalu import ops
+from keras_nalu import expect, ops
 from keras_nalu.layers.base import ArithmeticLayer, effective, positive
 
 
@@ -74,12 +72,7 @@ class NSR(ArithmeticLayer):
 
     def __init__(self, units, *, redundancy=1, scale=1.0, **kwargs):
         super().__init__(units, **kwargs)
-        if not isinstance(redundancy, numbers.Integral) or redundancy < 1:
-            raise ValueError(
-                "Received an invalid value for `redundancy`, expected a positive "
-                f"integer. Received: redundancy={redundancy!r}"
-            )
-        self.redundancy = int(redundancy)
+        self.redundancy = expect.integer("redundancy", redundancy)
         self.scale = positive("scale", scale)
 
     def build(self, input_shape):

@@ -1,9 +1,8 @@
-import numbers
 from typing import Any
 
 import keras
 
-from keras_nalu import ops
+from keras_nalu import expect, ops
 from keras_nalu.constraints import Clip
 from keras_nalu.initializers import NMUUniform
 from keras_nalu.layers.base import ArithmeticLayer, effective
@@ -71,13 +70,8 @@ class SNMU(ArithmeticLayer):
     def __init__(self, units, *, noise_range=(1, 5), seed=None, **kwargs):
         super().__init__(units, **kwargs)
         is_batch = isinstance(noise_range, str) and noise_range == "batch"
-        if not is_batch and not _is_range(noise_range):
-            raise ValueError(
-                "Expected `noise_range` to be two numbers low < high, or 'batch'. "
-                f"Received: noise_range={noise_range!r}. Try noise_range=(1, 5)."
-            )
-        self.noise_range: Any = noise_range if is_batch else tuple(noise_range)
-        self.seed = seed
+        self.noise_range: Any = noise_range if is_batch else _range(noise_range)
+        self.seed = expect.seed("seed", seed)
         self.seed_generator = keras.random.SeedGenerator(seed)
 
     def build(self, input_shape):
@@ -107,11 +101,13 @@ class SNMU(ArithmeticLayer):
         return low + (high - low) * n
 
 
-def _is_range(value):
-    pair = isinstance(value, tuple | list) and len(value) == 2
-    return (
-        pair and all(isinstance(n, numbers.Real) for n in value) and value[0] < value[1]
-    )
+def _range(value):
+    if isinstance(value, tuple | list) and len(value) == 2:
+        low, high = (expect.number("noise_range", n) for n in value)
+        if low < high:
+            return low, high
+    expected = "two numbers low < high, or 'batch'"
+    raise expect.invalid("noise_range", value, expected, "(1, 5)")
 
 
 def _high(x):

@@ -7,6 +7,7 @@ import re
 import keras
 import numpy as np
 
+from keras_nalu import expect
 from keras_nalu.layers.base import ArithmeticLayer
 from keras_nalu.reading import lines as texts
 from keras_nalu.reading.equations import STRICT, Unit, read, to_numpy
@@ -96,7 +97,8 @@ def formula(model, x, names=None, tolerance=0.05):
     y = length * width
     """
     layers = chain(model)
-    rows = to_rows(x)
+    rows = to_rows(x, layers[0])
+    tolerance = expect.not_negative("tolerance", tolerance, "0.05")
     names = _check(names, rows.shape[-1])
     try:
         found = _read(layers, rows, names, tolerance)
@@ -183,20 +185,32 @@ def chain(model):
     if parts == [model] or not all(isinstance(part, keras.Layer) for part in parts):
         raise TypeError(
             "Expected an arithmetic layer, or a Sequential or functional chain of "
-            f"arithmetic layers alone. Received: {model!r}. Read its arithmetic layers "
-            "one by one, each with its own inputs: `formula(layer, inputs)`; of a "
-            "population read a member: `population.best(x, y)`."
+            f"arithmetic layers alone. Received: model={expect.told(model)}. Read its "
+            "arithmetic layers one by one, each with its own inputs: `formula(layer, "
+            "inputs)`; of a population read a member: `population.best(x, y)`."
         )
     return [layer for part in parts for layer in chain(part)]
 
 
-def to_rows(x):
-    x = to_numpy(x)
-    if x.size == 0:
-        raise ValueError(f"Expected rows to read on. Received: x.shape={x.shape}.")
-    if not np.all(np.isfinite(x)):
+def to_rows(x, layer):
+    """The data as rows of what the first layer takes."""
+    x = to_numpy(expect.real("x", x))
+    if x.size == 0 or x.ndim == 0:
         raise ValueError(
-            "Expected finite numbers. Received: NaN or infinite entries in `x`."
+            f"Expected rows to read on. Received: x.shape={x.shape}. "
+            "Try x=np.array([[1.0, 2.0]])."
+        )
+    if not np.all(np.abs(x) <= expect.LARGEST):
+        raise ValueError(
+            "Expected numbers that float32 holds. Received: NaN or infinite entries in "
+            "`x`, or larger ones. Leave these rows out."
+        )
+    features = layer.input_spec.axes.get(-1, x.shape[-1])
+    if x.shape[-1] != features:
+        raise ValueError(
+            f"Expected data with {features} features, for which the layer "
+            f"{layer.name!r} was built. Received: x.shape={x.shape}. "
+            f"Reshape `x` to (..., {features})."
         )
     return x.reshape(-1, x.shape[-1])
 
@@ -207,7 +221,10 @@ def _letter(names):
 
 
 def _check(names, features):
-    names = [f"x{i}" for i in range(features)] if names is None else list(names)
+    names = [f"x{i}" for i in range(features)] if names is None else names
+    if not isinstance(names, list | tuple):
+        raise expect.invalid("names", names, "a list of names", "['length', 'width']")
+    names = list(names)
     generated = rf"{_letter(names)}\d*|h\d+_\d+|gate(\d+_)?\d*"
     reserved = {*texts.FUNCTIONS, *texts.CONSTANTS}
     for name in names:

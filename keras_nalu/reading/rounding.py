@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from keras_nalu import layers
+from keras_nalu import expect, layers
 from keras_nalu.layers.base import walk_layers
 from keras_nalu.reading.equations import nearest, slope, to_numpy
 from keras_nalu.reading.models import chain, run, to_rows
@@ -57,6 +57,7 @@ def discretize(model, x=None, y=None, tolerance=1e-5):
      [0.]]
     """
     originals = chain(model)
+    tolerance = expect.not_negative("tolerance", tolerance, "1e-5")
     if y is not None and x is None:
         raise ValueError("Expected the inputs `x` of the labels `y`. Received: x=None.")
     for layer in originals:
@@ -66,7 +67,7 @@ def discretize(model, x=None, y=None, tolerance=1e-5):
                 f"layer {layer.name!r}."
             )
     copy = _clone(model)
-    values = None if x is None else to_rows(x)
+    values = None if x is None else to_rows(x, originals[0])
     for layer in chain(copy):
         kernels = {
             name: nearest(layer, name, to_numpy(kernel))
@@ -85,12 +86,12 @@ def discretize(model, x=None, y=None, tolerance=1e-5):
                     f"{layer!r}, whose `{name}` stays away from them."
                 )
     if y is not None:
-        _refuse_if_worse(originals, values, to_rows(x), y, tolerance)
+        _refuse_if_worse(originals, values, to_rows(x, originals[0]), y, tolerance)
     return copy
 
 
 def _refuse_if_worse(originals, snapped, rows, y, tolerance):
-    labels = to_numpy(y)
+    labels = to_numpy(expect.real("y", y))
     if labels.size != snapped.size:
         raise ValueError(
             f"Expected a label for each of the {snapped.size} outputs. "

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import keras
 import numpy as np
 
+from keras_nalu import expect
 from keras_nalu.training import feeds
 
 
@@ -63,7 +64,7 @@ class Draws(keras.utils.PyDataset):
                 "validation that is drawn, or steps=1000 in `evaluate`."
             )
         self.reader = Drawing(draw, members)
-        self.steps = steps
+        self.steps = expect.integer("steps", steps, instead=1000)
         self.repeats = repeats
         self.position = self.count = 0
         if seed is None:

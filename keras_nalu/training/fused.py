@@ -9,13 +9,13 @@ import contextlib
 import functools
 import inspect
 import math
-import numbers
 import types
 import warnings
 from typing import TYPE_CHECKING
 
 import keras
 
+from keras_nalu import expect
 from keras_nalu.layers.base import walk_layers
 from keras_nalu.metrics import SparsityError
 from keras_nalu.training import draws, feeds
@@ -58,14 +58,12 @@ class Fused(Base):
     def compile(self, *args, **kwargs):
         call = arguments(keras.Model.compile, self, args, kwargs)
         steps = call.setdefault("steps_per_execution", "auto")
-        if steps != "auto" and (not isinstance(steps, numbers.Integral) or steps < 1):
-            raise ValueError(
-                "Received an invalid value for `steps_per_execution`, expected 'auto' "
-                f"or a positive integer. Received: steps_per_execution={steps!r}"
-            )
+        if not (isinstance(steps, str) and steps == "auto"):
+            expected = "'auto' or a positive integer"
+            steps = expect.integer("steps_per_execution", steps, expected)
         jit = call.get("jit_compile", "auto")
         super().compile(
-            **call | {"steps_per_execution": 1 if steps == "auto" else int(steps)}
+            **call | {"steps_per_execution": 1 if steps == "auto" else steps}
         )
         self._asked = {"steps_per_execution": steps, "jit_compile": jit}
         # Where Keras does not look for metrics: it has them.
@@ -86,6 +84,7 @@ class Fused(Base):
     @_like(keras.Model.fit)
     def fit(self, *args, **kwargs):
         call = arguments(keras.Model.fit, self, args, kwargs)
+        _expect_sizes(call)
         if not self._fuses():
             if draws.is_function(call.get("x")) and self.compiled:
                 raise ValueError(
@@ -124,6 +123,7 @@ class Fused(Base):
     @_like(keras.Model.evaluate)
     def evaluate(self, *args, **kwargs):
         call = arguments(keras.Model.evaluate, self, args, kwargs)
+        _expect_sizes(call)
         within_fit = call.get("_use_cached_eval_dataset", False)
         if not self._fuses() or (within_fit and "train" not in self._feeds):
             return super().evaluate(**call)
@@ -341,6 +341,26 @@ def arguments(method, model, args, kwargs):
     return given | given.pop("kwargs", {})
 
 
+def _expect_sizes(call):
+    """What Keras would take for something else, or stop at without its name."""
+    counts = "batch_size", "validation_batch_size"
+    for name in (*counts, "steps", "steps_per_epoch", "validation_steps"):
+        if call.get(name) is not None:
+            expected = "a positive integer or None"
+            instead = 32 if name in counts else 1000
+            call[name] = expect.integer(name, call[name], expected, instead=instead)
+    if call.get("epochs") is not None:
+        call["epochs"] = expect.integer("epochs", call["epochs"], low=0, instead=10)
+    if call.get("validation_split") is not None:
+        call["validation_split"] = expect.number(
+            "validation_split",
+            call["validation_split"],
+            "a share of 0 or more, below 1",
+            "0.2",
+            lambda share: 0 <= share < 1,
+        )
+
+
 def _hold_out(call):
     """Carries `validation_split` out as Keras does: the last rows are held out."""
     share = call.get("validation_split")
@@ -400,6 +420,8 @@ class Sequential(Fused, keras.Sequential):
     """
 
     def __init__(self, layers=None, trainable=True, name=None):
+        if not isinstance(layers, list | tuple | None):
+            raise expect.invalid("layers", layers, "a list of layers", "[NALU(1)]")
         super().__init__(layers=layers, trainable=trainable, name=name)
 
 

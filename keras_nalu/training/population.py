@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import itertools
-import numbers
+import math
 import types
 from typing import Any
 
@@ -11,6 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_nalu import expect
 from keras_nalu.layers.base import walk_layers
 from keras_nalu.training import draws, feeds
 from keras_nalu.training.fused import Fused, arguments, told, watch
@@ -75,22 +76,22 @@ class Population(Fused, keras.Model):
 
     def __init__(self, model, size, seed=None, **kwargs):
         if not isinstance(model, keras.Model) or not getattr(model, "outputs", None):
-            raise ValueError(
-                "Expected a Sequential or functional model with an input, such as "
-                f"`keras.Input((features,))`. Received: model={model!r}"
-            )
-        if not isinstance(size, numbers.Integral) or isinstance(size, bool) or size < 1:
-            raise ValueError(
-                "Received an invalid value for `size`, expected a positive integer. "
-                f"Received: size={size!r}"
-            )
+            expected = "a Sequential or functional model with an input"
+            example = "keras.Sequential([keras.Input((2,)), NALU(1)])"
+            raise expect.invalid("model", model, expected, example)
+        size = expect.integer("size", size)
+        weights = sum(math.prod(variable.shape) for variable in model.variables)
+        expect.fits("size", size, size * max(1, weights))
+        if seed is not None:
+            expected = "None or an integer of 0 or more"
+            seed = expect.integer("seed", seed, expected, 0, math.inf, 0)
         if keras.backend.backend() not in ("tensorflow", "jax"):
             raise ValueError(
                 "A population trains on TensorFlow or JAX. Received: the backend "
                 f"{keras.backend.backend()!r}. Set KERAS_BACKEND=tensorflow."
             )
         super().__init__(dtype=model.dtype_policy, **kwargs)
-        self.size = int(size)
+        self.size = size
         # From the generator that `keras.utils.set_random_seed` seeds.
         self.seed = np.random.randint(2**31) if seed is None else seed  # noqa: NPY002
         # Where Keras does not look for weights: the template's are not trained.

@@ -1,0 +1,172 @@
+"""What an argument may be; of all else an error says what came, and what to type.
+
+Each function returns the value, as a plain Python number where it is one of NumPy's: a
+config is JSON. Nothing here loads a framework.
+"""
+
+import math
+import numbers
+import os
+from typing import Any
+
+import numpy as np
+
+#: Of float32, in which the layers compute.
+LARGEST = float(np.finfo("float32").max)
+
+
+def invalid(name, value, expected, instead):
+    """The error for a value that an argument cannot have."""
+    return ValueError(
+        f"Received an invalid value for `{name}`, expected {expected}. "
+        f"Received: {name}={told(value)}. Try {name}={instead}."
+    )
+
+
+def told(value):
+    """A value as in code, in one line that is not too long."""
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:
+        # Of an integer of more than 4,300 digits, say, which Python does not print.
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
+def number(name, value, expected="a finite number", instead="1.0", holds=None) -> Any:
+    """A number that is finite in float32, for which `holds` holds."""
+    if isinstance(value, numbers.Real) and not isinstance(value, bool):
+        try:
+            plain = float(value)
+        except OverflowError:
+            plain = math.inf
+        if abs(plain) <= LARGEST and (holds is None or holds(value)):
+            if type(value) in (int, float):
+                return value
+            return int(value) if isinstance(value, numbers.Integral) else plain
+    raise invalid(name, value, expected, instead)
+
+
+def positive(name, value) -> Any:
+    """A number above 0, in float32 too."""
+    return number(name, value, "a positive number", "1.0", lambda n: np.float32(n) > 0)
+
+
+def not_negative(name, value, instead="0.0") -> Any:
+    """A number of 0 or more."""
+    expected = "a number of 0 or more"
+    return number(name, value, expected, instead, lambda n: n >= 0)
+
+
+def integer(
+    name,
+    value,
+    expected="a positive integer",
+    low: Any = 1,
+    high: Any = 2**63,
+    instead: Any = 1,
+) -> Any:
+    """An integer from `low` to below `high`."""
+    if isinstance(value, numbers.Integral) and not isinstance(value, bool):
+        if low <= value < high:
+            return int(value)
+    raise invalid(name, value, expected, instead)
+
+
+def seed(name, value):
+    """An integer below 2**32, or `None`."""
+    if value is None:
+        return None
+    return integer(name, value, "None or an integer from 0 to 2**32 - 1", 0, 2**32, 0)
+
+
+def flag(name, value):
+    """True or False; 1 and 0 too."""
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
+    if isinstance(value, numbers.Integral) and value in (0, 1):
+        return bool(value)
+    raise invalid(name, value, "True or False", "True")
+
+
+def path(name, value, instead="'logs/run'"):
+    """The path of a file or folder, as a text or a path object."""
+    if isinstance(value, str | os.PathLike) and "\0" not in str(value):
+        return value
+    raise invalid(name, value, "the path of a file or folder", instead)
+
+
+def shape(name, value, instead="(2, 3)"):
+    """A tuple of sizes, which all together fit the memory."""
+    expected = f"a tuple of sizes, each 0 or more, {FITTING}"
+    try:
+        # TensorFlow's shapes are no tuples.
+        sizes: Any = tuple(value)
+    except TypeError:
+        sizes = (None,)
+    if isinstance(value, bytes | dict | set) or not all(map(_is_size, sizes)):
+        raise invalid(name, value, expected, instead)
+    fits(name, value, math.prod(map(int, sizes)), expected, instead)
+    return tuple(map(int, sizes))
+
+
+def _is_size(size):
+    return (
+        type(size) is not bool and isinstance(size, numbers.Integral) and int(size) >= 0
+    )
+
+
+class TooLarge(ValueError, MemoryError):
+    """What was asked for does not fit the memory: said before any of it is taken."""
+
+
+FITTING = "that fit the memory"
+
+
+def fits(name, value, count, expected=f"sizes {FITTING}", instead: Any = 1, width=4):
+    """Refuses what so many numbers would need, of so many bytes each."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if count * width > memory:
+        expected = f"{expected}, of {memory >> 30} GiB"
+        raise TooLarge(invalid(name, value, expected, instead))
+
+
+def choice(name, value, known):
+    """One of these names."""
+    if isinstance(value, str) and value in known:
+        return value
+    expected = f"one of {', '.join(map(repr, known))}"
+    raise invalid(name, value, expected, repr(next(iter(known))))
+
+
+def kind(name, value, kind, expected, instead):
+    """A thing of this type, or of one of these."""
+    if isinstance(value, kind):
+        return value
+    raise invalid(name, value, expected, instead)
+
+
+def items(name, value, kind, expected, instead):
+    """A list or tuple of nothing but such things."""
+    if isinstance(value, list | tuple) and all(isinstance(a, kind) for a in value):
+        return value
+    raise invalid(name, value, expected, instead)
+
+
+def real(name, value, instead="np.array([[1.0, 2.0]])"):
+    """Refuses what holds no real numbers: text, dates, complex numbers, objects."""
+    kind = getattr(value, "dtype", None)
+    if kind is None or isinstance(value, np.ndarray | np.generic):
+        try:
+            kind = np.asarray(value).dtype
+        except Exception as error:
+            raise invalid(name, value, "an array of real numbers", instead) from error
+        known = kind.kind in "biuf" or "float" in kind.name
+    else:
+        # A tensor's, of any backend.
+        known = not any(
+            word in str(kind) for word in ("string", "complex", "variant", "resource")
+        )
+    if not known:
+        raise invalid(name, value, "an array of real numbers", instead)
+    return value
