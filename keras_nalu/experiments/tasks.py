@@ -328,7 +328,8 @@ class Arithmetic(Task):
             expected = "a share from 0 to 1"
             expect.number(name, share, expected, "0.5", lambda n: 0 <= n <= 1)
         kind, expected = Variant, "variants of the task, one or more"
-        expect.items("variants", self.variants or [None], kind, expected, "RANGES")
+        if not expect.items("variants", self.variants, kind, expected, "RANGES"):
+            raise expect.invalid("variants", self.variants, expected, "RANGES")
         if not 0 < self.sizes[0] or not self.sizes[2] <= self.inputs:
             raise ValueError(
                 "Expected two subsets of one input or more, which fit the inputs. "
