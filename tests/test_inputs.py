@@ -574,7 +574,7 @@ SKIPPED = {
     "LastBatchLoss loss": lambda v: isinstance(v, dict),
     "BatchLossDeviation loss": lambda v: isinstance(v, dict),
     "export format": lambda v: isinstance(v, str) and v in ("saved_model",),
-    "select suite": lambda v: isinstance(v, str) and v in SUITES,
+    "select suite": lambda v: isinstance(v, str),
 }
 
 
