@@ -1391,7 +1391,7 @@ def test_several_replicas_are_refused(lines, monkeypatch):
         "distribute_strategy",
         types.SimpleNamespace(num_replicas_in_sync=2),
     )
-    with pytest.raises(ValueError, match=r"trains on one device.*several replicas"):
+    with pytest.raises(ValueError, match=r"for one device, and several.*BACKEND=jax"):
         lines.evaluate(X, Y, verbose=0)
 
 

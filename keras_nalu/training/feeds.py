@@ -8,6 +8,7 @@ import dataclasses
 import importlib
 import itertools
 import math
+from typing import Any
 
 import keras
 import numpy as np
@@ -38,6 +39,16 @@ class Slices:
         at = keras.ops.minimum(start * self.batch, rows - size)
         block = _slice(data, at, size)
         return lambda i: _slice(block, i * self.batch - at, self.batch)
+
+
+@dataclasses.dataclass(frozen=True)
+class Stacked:
+    """Reads batches that stand one behind the other."""
+
+    block: int = INNER_STEPS
+
+    def __call__(self, data, start):
+        return lambda i: map_arrays(lambda a: a[i], data)
 
 
 def _slice(data, at, size):
@@ -71,9 +82,12 @@ class Arrays(keras.utils.PyDataset):
         on_host = all(isinstance(a, np.ndarray) for a in leaves)
         self.resident = not on_host or sum(a.nbytes for a in leaves) <= RESIDENT_BYTES
         if self.resident:
-            self.data = self.ordered = _to_device(data)
+            self._hold()
         self.position = 0
         self.order = None
+
+    def _hold(self):
+        self.data = self.ordered = _to_device(self.data)
 
     def __getitem__(self, index):
         start = index % self.steps * self.batch_size
@@ -91,12 +105,16 @@ class Arrays(keras.utils.PyDataset):
             self.order = np.random.permutation(self.rows)  # noqa: NPY002
         if not self.resident:
             return self._blocks(start, stop)
-        if start == 0 and self.shuffle:
+        if start == 0:
+            self._arrange()
+        return self._resident(start, stop)
+
+    def _arrange(self):
+        if self.shuffle:
             order = keras.ops.convert_to_tensor(self.order, "int32")
             self.ordered = map_arrays(
                 lambda a: keras.ops.take(a, order, axis=0), self.data
             )
-        return self._resident(start, stop)
 
     def _resident(self, start, stop):
         full = self.rows // self.batch_size
@@ -112,7 +130,45 @@ class Arrays(keras.utils.PyDataset):
             last = min(first + steps, stop)
             at = slice(first * self.batch_size, last * self.batch_size)
             data = take_rows(self.data, at if self.order is None else self.order[at])
-            yield from _pieces(data, self.batch_size, steps)
+            yield from self._pieces(data, steps)
+
+    def _pieces(self, rows, steps):
+        return _pieces(rows, self.batch_size, steps)
+
+
+class SpreadArrays(Arrays):
+    """Rows of arrays, where each of several devices holds its part of every batch."""
+
+    ordered: Any = None
+
+    def __init__(self, data, batch_size, shuffle, devices):
+        self.devices = devices
+        super().__init__(data, batch_size, shuffle)
+
+    def _hold(self):
+        """Nothing: where a row goes depends on the order."""
+
+    def _arrange(self):
+        if self.shuffle or self.ordered is None:
+            rows = self.data if self.order is None else take_rows(self.data, self.order)
+            self.ordered = [*self._pieces(rows, self.rows // self.batch_size)]
+
+    def _resident(self, start, stop):
+        full, rest = divmod(self.rows, self.batch_size)
+        if start < full:
+            reader, data, *_ = self.ordered[0]
+            yield reader, data, start, min(stop, full) - 1
+        if rest and stop > full:
+            yield self.ordered[-1]
+
+    def _pieces(self, rows, steps):
+        for reader, data, first, last in super()._pieces(rows, steps):
+            size = reader.batch
+
+            def stack(a, size=size):
+                return np.asarray(a).reshape(-1, size, *a.shape[1:])
+
+            yield Stacked(), self.devices.put(map_arrays(stack, data)), first, last
 
 
 def backend_module():
@@ -142,8 +198,9 @@ def _is_dense(a):
 class Batches:
     """What Keras iterates over, a chunk at a time."""
 
-    def __init__(self, steps=None):
+    def __init__(self, steps=None, stacks=False):
         self.steps = steps
+        self.stacks = stacks
         self.position = 0
 
     def chunk(self, steps, iterator):
@@ -162,11 +219,19 @@ class Batches:
                 for batch in group:
                     yield Slices(size, 0), batch, 0, 0
                 continue
-            group = (map_arrays(np.asarray, batch) for batch in group)
+            if not self.stacks:
+                group = (map_arrays(np.asarray, batch) for batch in group)
             held = next(group)
             block = min(steps, _block_steps(held, size))
             group = itertools.chain([held], group)
             while held := list(itertools.islice(group, block)):
+                if self.stacks:
+                    # On their devices already. As many as ever: it compiles once.
+                    last = len(held) - 1
+                    held += held[-1:] * (block - len(held))
+                    stack = map_arrays(lambda *a: keras.ops.stack(a), *held)
+                    yield Stacked(), stack, 0, last
+                    continue
                 rows = map_arrays(lambda *a: np.concatenate(a), *held)
                 yield from _pieces(rows, size, block)
 

@@ -11,14 +11,14 @@ import inspect
 import math
 import types
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import keras
 
 from keras_nalu import expect
 from keras_nalu.layers.base import walk_layers
 from keras_nalu.metrics import SparsityError
-from keras_nalu.training import draws, feeds
+from keras_nalu.training import devices, draws, feeds
 
 #: What bounds a chunk by default: floating-point operations, so that the progress
 #: bar moves; steps; and steps of batches that come one by one, where more gain nothing.
@@ -51,6 +51,8 @@ class Fused(Base):
 
     #: How many members a population has.
     _population_size = None
+    #: How the batches lie on several devices, where there are.
+    _devices: Any = None
     #: What the metrics come to, where the last chunk of steps has told.
     _results = None
 
@@ -85,13 +87,16 @@ class Fused(Base):
     def fit(self, *args, **kwargs):
         call = arguments(keras.Model.fit, self, args, kwargs)
         _expect_sizes(call)
+        devices.refuse_to_fit(self)
+        self._find_devices(call)
         if not self._fuses():
             if draws.is_function(call.get("x")) and self.compiled:
                 raise ValueError(
                     "A function draws batches for compiled training on TensorFlow or "
                     "JAX. Call it yourself, in a generator, and `fit` that."
                 )
-            return super().fit(**call)
+            with self._plain():
+                return super().fit(**call)
         plain = dict(call)
         _hold_out(call)
         feed = self._feed(call, "steps_per_epoch", call.get("shuffle", True))
@@ -108,9 +113,26 @@ class Fused(Base):
                 call["validation_data"] = test["x"]
                 call["validation_steps"] = test["steps"]
         given = feed, call.get("validation_data")
+        if self._is_cut_by_keras(given):
+            with self._plain():
+                return super().fit(**plain)
         self._drawn = [data for data in given if isinstance(data, draws.Draws)]
         with self._fed("train", feed) as fused:
             return super().fit(**call if fused else plain)
+
+    def _find_devices(self, call):
+        """The devices that a call's batches are for, in equal parts."""
+        self._devices = devices.find(self)
+        if self._devices:
+            call = dict(call)
+            _hold_out(call)
+            size = call.get("batch_size")
+            data = [call.get(name) for name in ("x", "y", "sample_weight")]
+            devices.check_rows(self._devices, data, size)
+            held_out = call.get("validation_data")
+            if isinstance(held_out, tuple | list):
+                size = call.get("validation_batch_size") or size
+                devices.check_rows(self._devices, list(held_out), size)
 
     def fit_state(self):
         """What of a `fit` is in no variable at the end of an epoch, for a backup."""
@@ -125,10 +147,18 @@ class Fused(Base):
         call = arguments(keras.Model.evaluate, self, args, kwargs)
         _expect_sizes(call)
         within_fit = call.get("_use_cached_eval_dataset", False)
-        if not self._fuses() or (within_fit and "train" not in self._feeds):
+        if within_fit and "train" not in self._feeds:
             return super().evaluate(**call)
+        if not within_fit:
+            self._find_devices(call)
+        if not self._fuses():
+            with self._plain():
+                return super().evaluate(**call)
         plain = dict(call)
         feed = self._feed(call, "steps")
+        if self._is_cut_by_keras([feed]):
+            with self._plain():
+                return super().evaluate(**plain)
         with self._fed("test", feed, within_fit) as fused:
             return super().evaluate(**call if fused else plain)
 
@@ -136,7 +166,8 @@ class Fused(Base):
         # Within `fit` too: what predicts is made for this many steps, and unrolls them.
         steps, self.steps_per_execution = self.steps_per_execution, self._own_steps()
         try:
-            return super().predict(*args, **kwargs)
+            with devices.explained(devices.find(self), self):
+                return super().predict(*args, **kwargs)
         finally:
             self.steps_per_execution = steps
 
@@ -147,14 +178,16 @@ class Fused(Base):
     def make_train_function(self, force=False):
         if "train" in self._feeds:
             self.train_function = self._function("train", self.train_step, force)
-        else:
+        elif force or not self.train_function:
             super().make_train_function(force)
+            self.train_function = devices.guarded(self, self.train_function)
 
     def make_test_function(self, force=False):
         if "test" in self._feeds:
             self.test_function = self._function("test", self.test_step, force)
-        else:
+        elif force or not self.test_function:
             super().make_test_function(force)
+            self.test_function = devices.guarded(self, self.test_function)
 
     def _fuses(self):
         """Whether the steps can run as one loop; else Keras' own `fit` does it all."""
@@ -170,18 +203,12 @@ class Fused(Base):
             return False
         if backend not in ("tensorflow", "jax"):
             reason = f"there is no loop on the device for the {backend} backend"
-        elif self._on_several_devices():
+        elif self._devices and not self._devices.fuses:
             reason = "the model is on several devices"
         else:
             return True
         warnings.warn(f"Training step by step, as Keras does: {reason}.", stacklevel=3)
         return False
-
-    def _on_several_devices(self):
-        return keras.distribution.distribution() is not None or (
-            keras.backend.backend() == "tensorflow"
-            and self.distribute_strategy.num_replicas_in_sync > 1
-        )
 
     def _feed(self, call, steps, shuffle=False):
         """Where the batches come from. What comes in arrays or from a function, `call`
@@ -202,13 +229,42 @@ class Fused(Base):
         if draws.is_function(x):
             feed = draws.Draws(x, call.get(steps), self._population_size)
         elif left_to_keras or not feeds.are_arrays(data):
-            return feeds.Batches(call.get(steps))
+            stacks = self._devices and self._devices.stacks
+            return feeds.Batches(call.get(steps), stacks)
         elif not feeds.count_rows(data):
             raise ValueError("Expected rows of data. Received arrays with none.")
+        elif self._devices and self._devices.stacks:
+            size = call.get("batch_size") or 32
+            feed = feeds.SpreadArrays(data, size, shuffle, self._devices)
         else:
             feed = feeds.Arrays(data, call.get("batch_size") or 32, shuffle)
         call.update({"x": feed, "y": None, "sample_weight": None, steps: feed.steps})
         return feed
+
+    def _is_cut_by_keras(self, given):
+        """Whether there are batches that a strategy's own iterator must cut."""
+        if not self._devices or self._devices.stacks:
+            return False
+        if all(data is None or isinstance(data, ENDLESS) for data in given):
+            return False
+        reason = (
+            "TensorFlow cuts the batches of a data set over the devices. Try arrays"
+        )
+        warnings.warn(f"Training step by step, as Keras does: {reason}.", stacklevel=3)
+        return True
+
+    @contextlib.contextmanager
+    def _plain(self):
+        """Lets Keras train, under a strategy one step at a time: of several it says
+        "You must feed a value for placeholder tensor"."""
+        steps = self.steps_per_execution
+        if self._devices and not self._devices.stacks:
+            self.steps_per_execution = 1
+        try:
+            with devices.explained(self._devices, self):
+                yield
+        finally:
+            self.steps_per_execution = steps
 
     @contextlib.contextmanager
     def _fed(self, kind, feed, within_fit=False):
@@ -221,7 +277,8 @@ class Fused(Base):
             self._feeds[kind] = feed
         self._unsaved = None
         try:
-            yield kind in self._feeds
+            with devices.explained(self._devices, self):
+                yield kind in self._feeds
         finally:
             self._save_state(kind)
             self._results = None
@@ -261,7 +318,9 @@ class Fused(Base):
             logs, self._unsaved, self._results = None, state, None
             for reader, data, first, last in feed.chunk(steps, iterator):
                 if (kind, reader) not in self._loops:
-                    self._loops[kind, reader] = backend.make_loop(step, reader)
+                    self._loops[kind, reader] = backend.make_loop(
+                        step, reader, self._devices
+                    )
                 loop = self._loops[kind, reader]
                 logs, *state = loop(*state, data, first, last)
                 self._unsaved = state
@@ -292,7 +351,9 @@ class Fused(Base):
         kinds = keras.Model.train_step, keras.Model.test_step
         compute = type(self).compute_metrics
         own = getattr(step, "__func__", step)
-        return own in kinds and compute is keras.Model.compute_metrics
+        # Under a strategy each device has counted its part.
+        parts = self._devices and not self._devices.stacks
+        return own in kinds and compute is keras.Model.compute_metrics and not parts
 
     def get_metrics_result(self):
         # At the end of an epoch Keras computes anew, operation by operation, what the
@@ -396,7 +457,9 @@ class Sequential(Fused, keras.Sequential):
     - `fit(draw, steps_per_epoch=1000)` takes a function in place of data:
       `draw(stream)` returns one batch, drawn on the device by
       `stream.uniform(shape, low, high)`.
-    - On PyTorch, or with a model on several devices, it trains as Keras does, and
+    - On several devices, of a `keras.distribution` on JAX or a `MirroredStrategy`, it
+      ends as on one. All batches must be multiples of their number.
+    - On PyTorch, or with a data set under a strategy, it trains as Keras does, and
       warns. So it does, without a warning, with `steps_per_execution=1`,
       `jit_compile=False`, `run_eagerly=True`, a layer that XLA cannot compile, or a
       model so large that a chunk would be one step.
@@ -407,7 +470,9 @@ class Sequential(Fused, keras.Sequential):
         name: Name of the model.
 
     Raises:
-        ValueError: `steps_per_execution` is not "auto" or a positive integer.
+        ValueError: `steps_per_execution` is not "auto" or a positive integer; in `fit`,
+            several devices whose engine does not train together, or a batch that
+            they cannot share equally.
 
     Example:
 

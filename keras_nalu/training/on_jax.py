@@ -1,14 +1,82 @@
 """What training needs of JAX itself: the loop over steps, and the like."""
 
-import functools
 import math
+
+import keras
+
+from keras_nalu.training.feeds import map_arrays
 
 #: Of Threefry-2x32 (Salmon et al. 2011, Parallel random numbers: as easy as 1, 2, 3).
 ROTATIONS = 13, 15, 26, 6, 17, 29, 16, 24
 MANY = 2**18
 
 
-def make_loop(step, reader):
+class Devices:
+    """How batches lie on the devices of a `keras.distribution`.
+
+    Args:
+        parts: Into how many parts each is cut, of this process.
+        layout: `layout(batch)(shape)` is the `keras.distribution.TensorLayout` of an
+            array in that batch.
+    """
+
+    #: Batches are stacked: each device holds its part of every one.
+    stacks = fuses = True
+
+    def __init__(self, parts, layout):
+        self.parts = parts
+        self.layout = layout
+
+    def put(self, batches):
+        """Batches that stand one behind the other, each this process' share."""
+        import jax
+
+        layout = self.layout(map_arrays(lambda a: a[0], batches))
+
+        def put(a):
+            one = layout(a.shape[1:])
+            every = keras.distribution.TensorLayout((None, *one.axes), one.device_mesh)
+            return jax.make_array_from_process_local_data(every.backend_layout, a)
+
+        return map_arrays(put, batches)
+
+    def hold(self, model):
+        """What the variables are. Keras takes it from them while it trains, and where
+        it cannot cut a batch it does not give it back."""
+        optimizer = getattr(model, "optimizer", None)
+        variables = [*model.variables, *(optimizer.variables if optimizer else ())]
+        return [(variable, variable.value) for variable in variables]
+
+    def put_back(self, model, held):
+        model.jax_state_sync()
+        for variable, value in held:
+            if not value.is_deleted():
+                variable.assign(value)
+
+    def reading(self, reader):
+        """`reader`, with every batch laid out, also one that is drawn."""
+
+        def read(data, start):
+            batch = reader(data, start)
+            return lambda i: self._lay_out(batch(i))
+
+        return read
+
+    def _lay_out(self, batch):
+        layout = self.layout(batch)
+        distribute = keras.distribution.distribute_tensor
+        return map_arrays(lambda a: distribute(a, layout(a.shape)), batch)
+
+
+def find_devices(_):
+    distribution = keras.distribution.distribution()
+    if distribution is None:
+        return None
+    parts = max(1, distribution.num_model_replicas // distribution.num_processes)
+    return Devices(parts, lambda batch: distribution.get_data_layout)
+
+
+def make_loop(step, reader, devices=None):
     """`function(state, data, first, last)`: those steps, in one loop on the device.
 
     `step(state, batch)` is Keras' own, and returns the logs and the next state. The
@@ -16,11 +84,12 @@ def make_loop(step, reader):
     """
     import jax
 
-    @functools.partial(jax.jit, donate_argnums=0)
-    def function(state, data, first, last):
+    read = devices.reading(reader) if devices else reader
+
+    def loop(state, data, first, last):
         def block(carried):
             start, state = carried
-            batch = reader(data, start)
+            batch = read(data, start)
             end = jax.numpy.minimum(start + reader.block, last)
             state = jax.lax.fori_loop(
                 start, end, lambda i, state: step(state, batch(i))[1], state
@@ -31,9 +100,19 @@ def make_loop(step, reader):
             _, state = jax.lax.while_loop(
                 lambda carried: carried[0] < last, block, (first, state)
             )
-        return step(state, reader(data, last)(last))
+        return step(state, read(data, last)(last))
+
+    function = None
 
     def in_turn(state, data, first, last):
+        nonlocal function
+        if function is None:
+            options = {}
+            if devices:
+                # Weights stay on their devices, as with Keras' own step.
+                layouts = jax.tree.map(lambda a: a.sharding, state)
+                options["out_shardings"] = None, layouts
+            function = jax.jit(loop, donate_argnums=0, **options)
         # Else blocks of a large data set would pile up before they are trained on.
         return function(jax.block_until_ready(state), data, first, last)
 

@@ -13,7 +13,7 @@ from keras import ops
 
 from keras_nalu import expect
 from keras_nalu.layers.base import walk_layers
-from keras_nalu.training import draws, feeds
+from keras_nalu.training import devices, draws, feeds
 from keras_nalu.training.fused import Fused, arguments, told, watch
 from keras_nalu.training.initial import draw_members, variables_of
 
@@ -44,6 +44,8 @@ class Population(Fused, keras.Model):
       out. `fit(...).members` has every member's, as arrays of (epochs, members), and
       in a callback's `on_epoch_end` `population.member_logs` those of the epoch.
     - `evaluate` and `predict` return arrays with the members first.
+    - Made under a `keras.distribution`, on JAX, it spreads its members over the
+      devices, as many on each.
 
     Args:
         model: The template, a `Sequential` or functional model with an input. It stays
@@ -56,10 +58,10 @@ class Population(Fused, keras.Model):
 
     Raises:
         ValueError: the template has no input, `size` is not a positive integer, the
-            backend is PyTorch; in `compile`, an optimizer that does not treat every
-            weight by itself, clipping by norm of gradients that are accumulated,
-            float16 with its loss scaling, or running eagerly; in `fit`, data for
-            another number of members.
+            backend is PyTorch, the members are no multiple of the devices; in
+            `compile`, an optimizer that does not treat every weight by itself,
+            clipping by norm of gradients that are accumulated, float16 with its loss
+            scaling, or running eagerly; in `fit`, data for another number of members.
 
     Example:
 
@@ -98,18 +100,22 @@ class Population(Fused, keras.Model):
         self._hidden = types.SimpleNamespace(
             model=model, logs={}, member_logs={}, own=None
         )
-        values = iter(draw_members(model, self.size, self.seed))
+        self._hidden.spread = devices.members(self.size)
+        values = [*draw_members(model, self.size, self.seed)]
         trainable = len(model.trainable_variables)
-        for index, variable in enumerate(variables_of(model)):
-            self.add_weight(
-                shape=(self.size, *variable.shape),
-                initializer=functools.partial(_given, next(values)),
-                dtype=variable.dtype,
-                trainable=index < trainable,
-                constraint=_of_each(variable.constraint),
-                autocast=False,
-                name=variable.path.replace("/", "_"),
-            )
+        with self._spread_scope(stacked=True):
+            for index, (variable, value) in enumerate(
+                zip(variables_of(model), values, strict=True)
+            ):
+                self.add_weight(
+                    shape=(self.size, *variable.shape),
+                    initializer=functools.partial(_given, value),
+                    dtype=variable.dtype,
+                    trainable=index < trainable,
+                    constraint=_of_each(variable.constraint),
+                    autocast=False,
+                    name=variable.path.replace("/", "_"),
+                )
         self._scores: Any = None
         self.built = True
 
@@ -204,13 +210,28 @@ class Population(Fused, keras.Model):
         return config | {name: scorer[name] for name in names if name in scorer}
 
     def _fuses(self):
-        if self._on_several_devices():
-            raise ValueError(
-                "A population trains on one device. Received: a keras.distribution, or "
-                "a TensorFlow strategy of several replicas. Try "
-                "`keras.distribution.set_distribution(None)`, or no `strategy.scope`."
-            )
         return self.compiled
+
+    def _spread_scope(self, stacked=False):
+        """Where Keras lays out data; or, if `stacked`, what all members have."""
+        spread = self._hidden.spread
+        if spread is None:
+            return contextlib.nullcontext()
+        return spread.stacked_scope() if stacked else spread.scope()
+
+    def _find_devices(self, call):
+        if spread := self._hidden.spread:
+            self._devices = feeds.backend_module().Devices(
+                1, lambda batch: spread.layout(self._is_own(batch[0]))
+            )
+        elif devices.find(self):
+            raise ValueError(
+                "A population spreads its members on JAX, if it is made after "
+                "`keras.distribution.set_distribution`. Received: one that was made "
+                "for one device, and several devices. Try `KERAS_BACKEND=jax` with "
+                "`keras.distribution.set_distribution(keras.distribution."
+                "DataParallel())` first, or one device."
+            )
 
     def fit(self, *args, **kwargs):
         call = arguments(keras.Model.fit, self, args, kwargs)
@@ -231,7 +252,8 @@ class Population(Fused, keras.Model):
 
         keep = keras.callbacks.LambdaCallback(on_epoch_end=remember)
         call["callbacks"] = [keep, *keras.tree.flatten(call.get("callbacks") or [])]
-        history = super().fit(**call)
+        with self._spread_scope():
+            history = super().fit(**call)
         history.members = self._members()
         return history
 
@@ -259,7 +281,8 @@ class Population(Fused, keras.Model):
         self._admit(call)
         self._open_scores(call)
         as_dictionary = call.pop("return_dict", False)
-        super().evaluate(**call)
+        with self._spread_scope():
+            super().evaluate(**call)
         logs = self._hidden.logs["test"]
         return logs if as_dictionary else list(logs.values())
 
@@ -271,7 +294,8 @@ class Population(Fused, keras.Model):
         if self._hidden.own != (own := self._is_own(call["x"])):
             self.predict_function = None
         self._hidden.own = own
-        outputs = super().predict(call["x"], *args, **kwargs)
+        with self._spread_scope():
+            outputs = super().predict(call["x"], *args, **kwargs)
         return keras.tree.map_structure(lambda y: np.moveaxis(y, 1, 0), outputs)
 
     def member(self, index):
@@ -497,7 +521,8 @@ class Population(Fused, keras.Model):
             scorer.compute_metrics(None, labels[0], y_pred, labels[1])
         )
         scorer.reset_metrics()
-        self._scores = _Scores(self.size, scorer.metrics_variables)
+        with self._spread_scope(stacked=True):
+            self._scores = _Scores(self.size, scorer.metrics_variables)
 
     def _first_batch(self, call):
         x, y, weight = (call.get(name) for name in ("x", "y", "sample_weight"))

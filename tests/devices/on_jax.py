@@ -1,0 +1,335 @@
+"""On eight devices of JAX: run by test_devices.py in a process of its own."""
+
+import jax
+import keras
+import numpy as np
+import pytest
+from keras import layers, optimizers
+
+import keras_nalu
+from keras_nalu.layers import NAU, NMU
+
+distribution = keras.distribution
+DEVICES = 8
+BATCH, SIZE = 16, 24
+
+_rng = np.random.default_rng(0)
+X = _rng.uniform(1, 2, (320, 2)).astype("float32")
+Y = X.sum(1, keepdims=True) * np.arange(1, 5, dtype="float32")
+PRODUCT = X.prod(1, keepdims=True)
+OWN = _rng.uniform(1, 2, (SIZE, 64, 2)).astype("float32")
+
+
+@pytest.fixture(autouse=True)
+def _on_one_device():
+    assert len(distribution.list_devices()) == DEVICES
+    yield
+    distribution.set_distribution(None)
+
+
+def data_parallel():
+    return distribution.DataParallel()
+
+
+def model_parallel():
+    """The batch in two parts; of the weights, four."""
+    names = "batch", "model"
+    mesh = distribution.DeviceMesh((2, 4), names, distribution.list_devices())
+    layout = distribution.LayoutMap(mesh)
+    layout[".*sum.*W"] = (None, "model")
+    layout[".*last.*kernel"] = ("model", None)
+    return distribution.ModelParallel(layout_map=layout, batch_dim_name="batch")
+
+
+WAYS = data_parallel, model_parallel
+ways = pytest.mark.parametrize("way", WAYS)
+
+
+def draw(stream):
+    x = stream.uniform((BATCH, 2), 1, 2)
+    return x, x[..., :1] * np.arange(1, 5, dtype="float32")
+
+
+def dataset(rows):
+    import tensorflow as tf
+
+    return tf.data.Dataset.from_tensor_slices((X[:rows], Y[:rows])).batch(BATCH)
+
+
+#: What is fitted, by name. The rest of 312 rows are 8.
+DATA = {
+    "arrays": lambda: {"x": X, "y": Y, "shuffle": False},
+    "shuffled": lambda: {"x": X, "y": Y, "validation_split": 0.2},
+    "with a rest": lambda: {"x": X[:312], "y": Y[:312], "validation_data": (X, Y)},
+    "on the device": lambda: {"x": jax.numpy.array(X), "y": jax.numpy.array(Y)},
+    "drawn": lambda: {
+        "x": draw,
+        "steps_per_epoch": 20,
+        "validation_data": draw,
+        "validation_steps": 2,
+    },
+    "a data set": lambda: {
+        "x": dataset(312),
+        "shuffle": False,
+        "validation_data": dataset(320),
+    },
+}
+
+
+def train(cls, data, way=None, **compiled):
+    distribution.set_distribution(way and way())
+    keras.utils.set_random_seed(1)
+    rounded = NAU(8, name="sum", kernel_regularizer="l2")
+    model = cls([keras.Input((2,)), rounded, layers.Dense(4, name="last")])
+    sgd = optimizers.SGD(0.01, momentum=0.9)
+    model.compile(sgd, "mse", metrics=["mae"], **compiled)
+    size = None if "a data set" in data or "drawn" in data else BATCH
+    history = model.fit(**DATA[data](), batch_size=size, epochs=3, verbose=0).history
+    return model, history
+
+
+def assert_alike(one, other):
+    (model, history), (spread, seen) = one, other
+    for a, b in zip(model.get_weights(), spread.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+    assert [*history] == [*seen]
+    for name, values in history.items():
+        np.testing.assert_allclose(seen[name], values, rtol=1e-5, err_msg=name)
+
+
+def is_cut(variable):
+    return not variable.value.sharding.is_fully_replicated
+
+
+@pytest.mark.parametrize("data", ["arrays", "a data set"])
+@ways
+def test_keras_fit_ends_as_on_one_device(data, way):
+    alone = train(keras.Sequential, data)
+    assert_alike(alone, train(keras.Sequential, data, way))
+    assert_alike(alone, train(keras_nalu.Sequential, data, way, steps_per_execution=1))
+
+
+@pytest.mark.parametrize(
+    ("way", "data"),
+    [
+        *((data_parallel, data) for data in DATA),
+        *((model_parallel, data) for data in ("with a rest", "drawn")),
+    ],
+)
+def test_fused_fit_ends_as_on_one_device(data, way, monkeypatch):
+    alone = train(keras_nalu.Sequential, data)
+    chunks = count_chunks(monkeypatch)
+    spread = train(keras_nalu.Sequential, data, way)
+    # One an epoch, of the training and of the validation.
+    assert len(chunks) == (3 if data in ("arrays", "on the device") else 6)
+    assert_alike(alone, spread)
+    model, _ = spread
+    cut = [not w.value.sharding.is_fully_replicated for w in model.trainable_weights]
+    assert cut == [way is model_parallel, way is model_parallel, False]
+    first, kernel, bias = model.get_weights()
+    np.testing.assert_allclose(
+        model.predict(X, BATCH, verbose=0), X @ first @ kernel + bias, rtol=1e-5
+    )
+    assert model.evaluate(X, Y, BATCH, verbose=0)[0] < 1
+
+
+def count_chunks(monkeypatch):
+    make, chunks = keras_nalu.Sequential._function, []
+
+    def counted(model, *args):
+        function = make(model, *args)
+
+        def chunk(*state_and_iterator):
+            results = function(*state_and_iterator)
+            chunks.append(1)
+            return results
+
+        return chunk
+
+    monkeypatch.setattr(keras_nalu.Sequential, "_function", counted)
+    return chunks
+
+
+def test_blocks_of_a_large_file_go_to_all_devices(monkeypatch):
+    alone = train(keras_nalu.Sequential, "shuffled")
+    monkeypatch.setattr("keras_nalu.training.feeds.RESIDENT_BYTES", 0)
+    monkeypatch.setattr("keras_nalu.training.feeds.BLOCK_BYTES", 2000)
+    assert_alike(alone, train(keras_nalu.Sequential, "shuffled", data_parallel))
+
+
+@pytest.mark.parametrize("steps", ["auto", 1])
+def test_uneven_batches(steps):
+    """Said before anything is trained, if they come in arrays."""
+    distribution.set_distribution(data_parallel())
+    model = keras_nalu.Sequential([keras.Input((2,)), layers.Dense(4)])
+    model.compile("sgd", "mse", metrics=["mae"], steps_per_execution=steps)
+    before = model.get_weights()
+    said = r"cut into 8 equal parts, .*Received: {}\. Try .* multiples of 8"
+
+    def fails(what, call, *args, **options):
+        with pytest.raises(ValueError, match=said.format(what)):
+            call(*args, verbose=0, **options)
+
+    fails("320 rows, in batches of 20", model.fit, X, Y, 20)
+    fails("319 rows, in batches of 16", model.fit, X[1:], Y[1:], BATCH)
+    fails("307 rows, .*", model.fit, X, Y, BATCH, validation_split=0.04)
+    fails("33 rows, .*", model.fit, X, Y, BATCH, validation_data=(X[:33], Y[:33]))
+    fails("33 rows, .*", model.evaluate, X[:33], Y[:33])
+    for a, b in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    fails("a batch that is not", model.fit, dataset(319), shuffle=False)
+    fails("a batch that is not", model.evaluate, dataset(33))
+    fails("a batch that is not", model.predict, X[:33])
+    if steps == "auto":
+        odd = X[:15], Y[:15]
+        fails("a batch that is not", model.fit, lambda stream: odd, steps_per_epoch=2)
+    # It goes on.
+    model.fit(X, Y, BATCH, verbose=0)
+
+
+def members_draw(stream):
+    x = stream.uniform((BATCH, 2), 1, 2)
+    return x, x[..., :1] * x[..., 1:]
+
+
+def batches():
+    while True:
+        yield X[:BATCH], PRODUCT[:BATCH]
+
+
+#: What a population is fitted to; batches need not be even.
+MEMBERS_DATA = {
+    "shared": lambda: {"x": X, "y": PRODUCT, "validation_data": (X[:33], PRODUCT[:33])},
+    "with a rest": lambda: {"x": X[:309], "y": PRODUCT[:309], "validation_split": 0.1},
+    "own": lambda: {"x": OWN, "y": OWN.prod(2, keepdims=True), "shuffle": False},
+    "drawn": lambda: {"x": members_draw, "steps_per_epoch": 20},
+    "a generator": lambda: {"x": batches(), "steps_per_epoch": 20, "shuffle": False},
+}
+
+
+def populate(data, way=None, callbacks=()):
+    distribution.set_distribution(way and way())
+    keras.utils.set_random_seed(1)
+    template = [keras.Input((2,)), layers.Dropout(0.1), NMU(4), layers.Dense(1)]
+    population = keras_nalu.Population(keras.Sequential(template), SIZE, seed=0)
+    adam = optimizers.Adam(0.01, clipnorm=1.0)
+    population.compile(adam, "mse", metrics=["mae", keras_nalu.SparsityError()])
+    history = population.fit(
+        **MEMBERS_DATA[data](), epochs=3, verbose=0, callbacks=[*callbacks]
+    )
+    return population, history
+
+
+def assert_same_members(one, other):
+    (population, history), (spread, seen) = one, other
+    variables = [*population.variables, *population.optimizer.variables]
+    others = [*spread.variables, *spread.optimizer.variables]
+    for a, b in zip(variables, others, strict=True):
+        a, b = map(keras.ops.convert_to_numpy, (a, b))
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+    assert [*history.members] == [*seen.members]
+    for name, values in history.members.items():
+        np.testing.assert_allclose(seen.members[name], values, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("data", MEMBERS_DATA)
+def test_a_population_is_the_same_spread_over_devices(data):
+    alone = populate(data)
+    told = answers(alone[0])
+    population, _ = spread = populate(data, data_parallel)
+    assert_same_members(alone, spread)
+    of_members = [
+        *population.weights,
+        *population.optimizer.variables[2:],
+        *population._scores.variables,
+    ]
+    for variable in of_members:
+        shards = variable.value.addressable_shards
+        assert len({shard.device for shard in shards}) == DEVICES
+        assert {shard.data.shape[0] for shard in shards} == {SIZE // DEVICES}
+    for a, b in zip(told, answers(population), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4)
+    assert population.best(X, PRODUCT).evaluate(X, PRODUCT, 32, 0)[0] < 1
+
+
+def answers(population):
+    inputs = X[:5], OWN[:, :5]
+    predictions = [population.predict(x, verbose=0) for x in inputs]
+    return [*predictions, *population.evaluate(X, PRODUCT, verbose=0)]
+
+
+@pytest.mark.parametrize("data", ["shared", "own", "drawn"])
+def test_members_do_not_wait_for_each_other(data, monkeypatch):
+    """The compiled loop has no exchange between devices."""
+    compiled = []
+    jit = jax.jit
+
+    def spy(function, **options):
+        made = jit(function, **options)
+
+        def call(*args):
+            compiled.append(made.lower(*args).compile().as_text())
+            return made(*args)
+
+        return call if "donate_argnums" in options else made
+
+    monkeypatch.setattr(jax, "jit", spy)
+    populate(data, data_parallel)
+    assert compiled
+    for exchange in "all-reduce all-gather all-to-all collective-permute".split():
+        assert exchange not in "".join(compiled), exchange
+
+
+def test_population_under_a_layout_of_the_models_weights():
+    """Its members are spread over all devices of that, too."""
+    assert_same_members(populate("shared"), populate("shared", model_parallel))
+
+
+def test_a_population_is_saved_and_goes_on_alone(tmp_path):
+    population, _ = populate("shared", data_parallel)
+    population.save(tmp_path / "model.keras")
+    told = population.evaluate(X, PRODUCT, verbose=0)
+    distribution.set_distribution(None)
+    loaded = keras_nalu.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(loaded.evaluate(X, PRODUCT, verbose=0), told)
+    loaded.fit(X, PRODUCT, verbose=0)
+
+
+def test_callbacks_change_a_spread_population(tmp_path):
+    def callbacks():
+        stop = keras_nalu.StopWhenSolved("loss", threshold=0.05)
+        backup = keras_nalu.BackupAndRestore(tmp_path / "backup", [stop], delete=False)
+        return [stop, backup]
+
+    alone = populate("shared", callbacks=callbacks())
+    (tmp_path / "backup").unlink()
+    spread = populate("shared", data_parallel, callbacks())
+    assert_same_members(alone, spread)
+    # From the backup of its end, there is nothing left to train.
+    assert_same_members(alone, populate("shared", data_parallel, callbacks()))
+
+
+def test_members_that_do_not_fit_the_devices():
+    distribution.set_distribution(data_parallel())
+    template = keras.Sequential([keras.Input((2,)), layers.Dense(1)])
+    with pytest.raises(
+        ValueError,
+        match=r"on each of 8 devices\. Received: size=25\. Try size=32, or "
+        r"`keras.distribution.DataParallel\(devices=keras.distribution.list_devices\(\)"
+        r"\[:5\]\)`",
+    ):
+        keras_nalu.Population(template, 25)
+    five = distribution.DataParallel(devices=distribution.list_devices()[:5])
+    distribution.set_distribution(five)
+    template = keras.Sequential([keras.Input((2,)), layers.Dense(1)])
+    population = keras_nalu.Population(template, 25)
+    population.compile("sgd", "mse")
+    population.fit(X, PRODUCT, verbose=0)
+    assert len(population.weights[0].value.sharding.device_set) == 5
+
+
+def test_a_population_made_before_the_distribution():
+    population, _ = populate("shared")
+    distribution.set_distribution(data_parallel())
+    with pytest.raises(ValueError, match=r"made for one device.*set_distribution"):
+        population.fit(X, PRODUCT, verbose=0)
