@@ -14,6 +14,7 @@ import numpy as np
 from keras import ops
 
 from keras_nalu import expect
+from keras_nalu.expect import told
 from keras_nalu.ops import distance, magnitude, tensor, widen
 
 Schedule = keras.optimizers.schedules.LearningRateSchedule
@@ -125,12 +126,12 @@ class Penalty(keras.regularizers.Regularizer):
     """
 
     def __init__(self, coefficient=1.0):
-        if isinstance(coefficient, dict):
+        if isinstance(coefficient, dict) and "class_name" in coefficient:
             coefficient = keras.saving.deserialize_keras_object(coefficient)
         if not isinstance(coefficient, numbers.Real | Schedule):
             raise ValueError(
                 "Expected a number or a schedule of `keras.optimizers.schedules`. "
-                f"Received: coefficient={coefficient!r}. Try coefficient=10, or "
+                f"Received: coefficient={told(coefficient)}. Try coefficient=10, or "
                 "coefficient=keras_nalu.regularizers.LinearRamp(10, 20_000, 35_000)."
             )
         if not isinstance(coefficient, Schedule):

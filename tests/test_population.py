@@ -935,7 +935,7 @@ def test_nalu_members_that_diverge_disturb_no_other():
 
 @pytest.mark.parametrize("size", [0, -1, 2.5, True, "3", None])
 def test_sizes_that_are_refused(size):
-    text = rf"`size`, expected a positive integer\. Received: size={size!r}$"
+    text = rf"`size`, expected a positive integer\. Received: size={size!r}\. Try"
     with pytest.raises(ValueError, match=text):
         Population(line(keras.Sequential), size)
 
