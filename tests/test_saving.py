@@ -373,7 +373,7 @@ def test_what_a_layer_refuses(parts, tmp_path):
     )
     assert error_of(path) == (
         "Received an invalid value for `units`, expected a positive integer. "
-        "Received: units=-1"
+        "Received: units=-1. Try units=1."
     )
 
 
