@@ -207,7 +207,7 @@ LAYERS = {
     "l2": (dense(4, kernel_regularizer="l2", bias_regularizer="l1"), dense()),
     "activity": (dense(4, activity_regularizer="l1"), dense()),
     "orthogonal": (
-        dense(4, kernel_regularizer=regularizers.OrthogonalRegularizer()),
+        lambda: layers.Dense(4, kernel_regularizer="orthogonal_regularizer"),
         dense(),
     ),
     "non_neg": (dense(4, kernel_constraint="non_neg"), dense()),
