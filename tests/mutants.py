@@ -109,12 +109,12 @@ def serve(backend):
     import tensorflow  # noqa: F401
 
     server = Server(backend)
+    # No number may be computed before a fork: TensorFlow's threads do not survive.
+    server.scope = keras.StatelessScope()
+    server.scope.__enter__()
     if backend == "tensorflow":
         with open(os.devnull, "w") as nowhere:
             os.dup2(nowhere.fileno(), 1)
-        # No number may be computed before a fork: TensorFlow's threads do not survive.
-        server.scope = keras.StatelessScope()
-        server.scope.__enter__()
         pytest.main(["-p", "no:cacheprovider", *TESTS], plugins=[server])
     else:
         # What the tests import starts threads of JAX', which no fork survives.
@@ -135,6 +135,7 @@ class Server:
         files = pathlib.Path("keras_nalu").rglob("*.py")
         self.files = {str(file): file.read_text() for file in files}
         self.items = {}
+        self.kills = collections.Counter()
         self.failed = []
 
     def pytest_runtestloop(self, session):
@@ -160,30 +161,39 @@ class Server:
         while True:
             client, _ = listener.accept()
             with client:
-                client.sendall(self.judge().encode())
+                verdict = self.judge()
+                client.sendall(verdict.encode())
+            self.kills[kind(verdict.split(": ")[-1])] += 1
 
     def judge(self):
         name, lines = changed(self.files)
         if not name:
             return "survived: nothing was changed"
-        order = list(select(name, lines, self.data, self.seconds))
+        order = list(select(name, lines, self.data, self.seconds, self.kills))
         path = os.path.abspath(name)
         codes = exchange(self.files[name], pathlib.Path(path).read_text(), path)
         if self.items and codes:
             chosen, total = limited(order, self.seconds, QUICK)
-            verdict = in_child(lambda: self.run_items(path, codes, chosen), total)
+            verdict = self.fork(lambda: self.run_items(path, codes, chosen), total)
             if verdict.startswith("killed"):
                 return verdict
         # All anew: what ran when a module was imported, too, and what was made of it.
         chosen, total = limited(order, self.seconds, LIMIT)
-        return in_child(lambda: run_anew(chosen), total)
+        return self.fork(lambda: run_anew(chosen), total)
+
+    def fork(self, function, seconds):
+        def function_in_child():
+            # What was put off.
+            self.scope.__exit__(None, None, None)
+            return function()
+
+        return in_child(function_in_child, seconds)
 
     def run_items(self, path, codes, chosen):
         for function in self.functions:
             code = function.__code__
             if code.co_filename == path and place(code) in codes:
                 function.__code__ = codes[place(code)]
-        self.scope.__exit__(None, None, None)
         items = [self.items[test] for test in chosen if test in self.items]
         for item, following in itertools.pairwise([*items, None]):
             item.ihook.pytest_runtest_protocol(item=item, nextitem=following)
@@ -235,8 +245,9 @@ def changed(files):
     return None, set()
 
 
-def select(name, lines, data, seconds):
-    """The tests that cover these lines, the fastest first, but of each kind one."""
+def select(name, lines, data, seconds, kills):
+    """The tests that cover these lines, the fastest first, but of each kind one, and
+    earlier those that killed others."""
     measured = next(f for f in data.measured_files() if f.endswith(name))
     of_line = {
         line: {c.split("|")[0] for c in contexts if c}
@@ -248,9 +259,13 @@ def select(name, lines, data, seconds):
     spent = collections.Counter()
     order = {}
     for test in sorted(tests & set(seconds), key=seconds.get):
-        spent[test.split("[")[0]] += seconds[test]
-        order[test] = spent[test.split("[")[0]]
+        spent[kind(test)] += seconds[test]
+        order[test] = spent[kind(test)] / (1 + kills[kind(test)])
     return sorted(order, key=order.get)
+
+
+def kind(test):
+    return test.split("[")[0]
 
 
 def limited(tests, seconds, limit):
@@ -309,7 +324,7 @@ def run_anew(chosen):
     files = sorted({test.split("::")[0] for test in chosen})
     code = pytest.main(["-x", "-p", "no:cacheprovider", *files], plugins=[Chosen()])
     if code:
-        return f"killed: {failed[0] if failed else 'it cannot be imported'}"
+        return f"killed anew: {failed[0] if failed else 'it cannot be imported'}"
     return f"survived {len(chosen)} tests"
 
 
