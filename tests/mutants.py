@@ -304,8 +304,10 @@ def in_child(function, seconds):
 
 
 def run_anew(chosen):
+    import keras
     import pytest
 
+    keras.saving.get_custom_objects().clear()
     for module in list(sys.modules):
         if module.split(".")[0] in ("keras_nalu", "conftest") or "test_" in module[:12]:
             del sys.modules[module]

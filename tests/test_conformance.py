@@ -38,6 +38,14 @@ SECOND = {
     "redundancy": 3,
     "scale": 2.0,
 }
+#: The hyper-parameters of the papers and of their code, which layers have by default.
+DEFAULTS = {
+    **{name: {"epsilon": 1e-7} for name in ("NACMul", "NALU", "SeparateNALU", "GNALU")},
+    **{name: {"epsilon": 1e-7, "omega": 20} for name in ("INALU", "SharedINALU")},
+    **{name: {"epsilon": 2.0**-23} for name in ("NaiveNPU", "NPU", "RealNPU", "NMRU")},
+    "SNMU": {"noise_range": (1, 5)},
+    "NSR": {"redundancy": 1, "scale": 1},
+}
 #: The stored weights that `gate_*` act on, and those that nothing acts on; all others
 #: are kernels.
 GATES = {"G", "g", "gate_w", "gate_b"}
@@ -607,6 +615,16 @@ def test_the_constraint_of_the_paper(cls):
 
 
 @each_layer
+def test_a_call_is_no_training_step_unless_it_says_so(cls):
+    ramp = keras_nalu.regularizers.LinearRamp(1, 0, 9)
+    layer = cls(2, kernel_regularizer=keras_nalu.regularizers.L1(ramp))
+    for training, counted in (({}, 0), ({"training": True}, 1), ({}, 1)):
+        layer(sample(cls), **training)
+        assert len(layer.losses) == len(layer.scheduled) > 0
+        assert {int(each.steps) for each in layer.scheduled} == {counted}
+
+
+@each_layer
 def test_activity_regularizer(cls):
     layer = cls(2, activity_regularizer=keras.regularizers.L2(0.5))
     y = numpy(layer(sample(cls)))
@@ -852,6 +870,8 @@ def test_wrong_inputs(cls):
     layer(sample(cls))
     with pytest.raises(ValueError, match="expected axis -1 of input shape to have"):
         layer(np.ones((4, 2)))
+    with pytest.raises(ValueError, match="expected min_ndim=2, found ndim=1"):
+        layer(np.ones(3))
 
 
 @each_layer
@@ -894,6 +914,14 @@ def test_sparsity_error(cls):
     assert layer.is_discrete(error * 1.01) is True
     assert layer.is_discrete(error * 0.99) is False
     assert layer.is_discrete() is False
+
+
+@each_layer
+def test_hyper_parameters_of_the_paper(cls):
+    layer = cls(2)
+    given = {name: getattr(layer, name) for name in arguments(cls)[1:]}
+    own = {name: value for name, value in given.items() if value is not None}
+    assert own == DEFAULTS.get(cls.__name__, {})
 
 
 @each_layer

@@ -233,6 +233,7 @@ def test_clip(low, high):
     again = keras.constraints.get(keras.constraints.serialize(clip))
     assert type(again) is Clip
     assert again.get_config() == {"low": low, "high": high}
+    assert Clip().get_config() == {"low": -1, "high": 1}
 
 
 @pytest.mark.parametrize(("low", "high"), [(1, 1), (2, 1), (0, -np.inf)])

@@ -184,6 +184,21 @@ def test_json_round_trip(penalty):
         assert at(again, step) == pytest.approx(at(penalty, step), rel=1e-6)
 
 
+def test_defaults():
+    defaults = {
+        Sparsity: {"coefficient": 1, "low": -1, "squared": False},
+        OutOfRange: {"coefficient": 1, "low": -1, "high": 1, "squared": False},
+        INALUPenalty: {"coefficient": 0.05, "limit": 20},
+        L1: {"coefficient": 1},
+        Discretization: {"coefficient": 1},
+        NegativeSquare: {"coefficient": 1},
+    }
+    for cls, config in defaults.items():
+        assert cls().get_config() == config
+    config = {"first": 1, "last": 9, "factor": 10, "every": 10_000}
+    assert StepwiseGrowth(1, 9).get_config() == config
+
+
 @each_penalty
 def test_config_says_every_argument(penalty):
     again = type(penalty).from_config(penalty.get_config())

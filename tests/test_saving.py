@@ -14,12 +14,29 @@ import numpy as np
 import pytest
 
 import keras_nalu
-from keras_nalu.layers import NALU
+from keras_nalu import constraints, initializers, metrics, regularizers
+from keras_nalu.layers import LAYERS, NALU, ArithmeticCell
 from keras_nalu.losses import L2Loss
 from keras_nalu.metrics import IsCloseAccuracy, LastBatchLoss
 
 X = np.random.default_rng(0).integers(1, 9, size=(40, 2)).astype("float32")
 Y = X.prod(axis=1, keepdims=True)
+
+
+#: What a saved model may hold, by modules.
+NAMES = {
+    constraints: "Clip",
+    initializers: "NACUniform NAUUniform NMUUniform UnitVector Orthogonal",
+    metrics: "IsCloseAccuracy LastBatchLoss BatchLossDeviation SparsityError",
+    regularizers: """LinearRamp StepwiseGrowth Sum Sparsity OutOfRange INALUPenalty L1
+        Discretization NegativeSquare""",
+    keras_nalu: "L2Loss Sequential Model Population",
+}
+CLASSES = [
+    *LAYERS.values(),
+    ArithmeticCell,
+    *(getattr(m, name) for m, names in NAMES.items() for name in names.split()),
+]
 
 
 def compiled():
@@ -127,6 +144,13 @@ def test_training_continues_as_if_it_had_not_stopped(saved):
     unbroken = compiled()
     fit(unbroken)
     assert fit(unbroken)["loss"] == pytest.approx(logs["loss"], rel=1e-5)
+
+
+@pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
+def test_files_hold_names_that_do_not_change(cls):
+    name = f"keras_nalu>{cls.__name__}"
+    assert keras.saving.get_registered_name(cls) == name
+    assert keras.saving.get_registered_object(name) is cls
 
 
 def test_arguments(saved):

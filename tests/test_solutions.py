@@ -142,6 +142,15 @@ def test_exact(name, operation):
     assert layer.is_discrete(0)
 
 
+@pytest.mark.parametrize("name", sorted(LAYERS.keys() - {"MCFC", "MulMCFC", "NSR"}))
+def test_a_weight_of_an_input_that_does_not_matter_is_discrete(name):
+    layer = LAYERS[name](1)
+    layer.build((None, 2))
+    layer.set_weights([np.zeros(weight.shape) for weight in layer.weights])
+    assert not any(keras.ops.convert_to_numpy(W).any() for W in layer.kernels.values())
+    assert layer.is_discrete(0)
+
+
 @pytest.mark.parametrize("name", [n for n, ops in IDEAL.items() if len(ops) > 1])
 def test_one_layer_computes_all_its_operations_at_once(name):
     X = integers(1, 1000)
