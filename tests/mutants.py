@@ -35,6 +35,8 @@ BACKENDS = "tensorflow", "jax"
 LIMIT = float(os.environ.get("MUTANTS_LIMIT", 120))
 #: And what those took that are tried first, which kill most.
 QUICK = 15.0
+#: The slow ones, too.
+OPTIONS = ["-q", "-m", "", "-p", "no:cacheprovider"]
 #: Who knows the modules that are mutated; the first are the fastest.
 TESTS = [
     f"tests/test_{name}.py"
@@ -92,8 +94,8 @@ def measure(backend):
         def pytest_runtest_logreport(self, report):
             seconds[report.nodeid] += report.duration
 
-    options = ["--cov=keras_nalu", "--cov-context=test", "--cov-report=", "-q"]
-    if code := pytest.main([*options, *TESTS], plugins=[Stopwatch()]):
+    cover = ["--cov=keras_nalu", "--cov-context=test", "--cov-report="]
+    if code := pytest.main([*OPTIONS, *cover, *TESTS], plugins=[Stopwatch()]):
         sys.exit(code)
     # Those of the tests stay; a mutant's would be taken for that of the next.
     for cache in pathlib.Path("keras_nalu").rglob("__pycache__"):
@@ -115,7 +117,7 @@ def serve(backend):
     if backend == "tensorflow":
         with open(os.devnull, "w") as nowhere:
             os.dup2(nowhere.fileno(), 1)
-        pytest.main(["-p", "no:cacheprovider", *TESTS], plugins=[server])
+        pytest.main([*OPTIONS, *TESTS], plugins=[server])
     else:
         # What the tests import starts threads of JAX', which no fork survives.
         server.listen()
@@ -324,7 +326,7 @@ def run_anew(chosen):
                 failed.append(report.nodeid)
 
     files = sorted({test.split("::")[0] for test in chosen})
-    code = pytest.main(["-x", "-p", "no:cacheprovider", *files], plugins=[Chosen()])
+    code = pytest.main([*OPTIONS, "-x", *files], plugins=[Chosen()])
     if code:
         return f"killed anew: {failed[0] if failed else 'it cannot be imported'}"
     return f"survived {len(chosen)} tests"

@@ -116,6 +116,14 @@ def test_every_layer_is_a_cell(layer, training):
     assert np.isfinite(y).all()
 
 
+def test_a_cell_that_is_called_alone_does_not_train():
+    cell = ArithmeticCell(SNMU(1))
+    x, state = steps(1, 2, 1)[:, 0], steps(1, 2, 1)[:, 0]
+    y, _ = cell(x, [state])
+    expected = cell.layer(np.concatenate([x, state], axis=-1), training=False)
+    np.testing.assert_array_equal(*map(keras.ops.convert_to_numpy, (y, expected)))
+
+
 def test_noise_in_a_loop():
     x = np.exp(steps(-0.1, 0.1, 4))
     model = rnn(SNMU(1))

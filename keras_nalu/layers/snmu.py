@@ -112,5 +112,5 @@ def _range(value):
 
 def _high(x):
     count = keras.ops.cast(keras.ops.size(x), x.dtype)
-    variance = keras.ops.var(x) * count / keras.ops.maximum(count - 1, 1)
+    variance = keras.ops.var(x) * count / (count - 1)
     return 1 + keras.ops.stop_gradient(keras.ops.rsqrt(variance))
