@@ -52,6 +52,14 @@ def test_an_axis_of_length_one_does_not_broadcast(true, pred):
     assert float(weighted) == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.parametrize(("true", "pred"), [((2, 3), (2, 3, 1)), ((2, 3, 1), (2, 3))])
+def test_nor_does_one_of_steps(true, pred):
+    y_true, y_pred = RNG.normal(size=(2, 6)).astype("float32")
+    loss = L2Loss()(y_true.reshape(true), y_pred.reshape(pred))
+    expected = ((y_pred - y_true) ** 2).sum() / 2
+    assert float(loss) == pytest.approx(expected, rel=1e-6)
+
+
 @pytest.mark.parametrize("labels", [(6,), (6, 1)])
 @pytest.mark.parametrize("outputs", [(6,), (6, 1)])
 def test_in_fit(labels, outputs):
