@@ -625,6 +625,14 @@ def test_a_chunk_is_bounded_by_arithmetic(flops, chunks, monkeypatch):
     assert kinds.count("begin") == chunks
 
 
+def test_limits_are_those_that_the_documentation_names():
+    text = " ".join(keras_nalu.Sequential.__doc__.split())
+    assert f"up to {feeds.RESIDENT_BYTES >> 20} MiB are held on the device" in text
+    assert f"go there {feeds.BLOCK_BYTES >> 20} MiB at a time" in text
+    assert "more than 10^9 floating-point operations" in text
+    assert fused.CHUNK_FLOPS == 10**9
+
+
 @ours
 def test_a_large_model_trains_as_keras_does(monkeypatch):
     monkeypatch.setattr(fused, "CHUNK_FLOPS", 0)

@@ -15,6 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import keras_nalu
 from keras_nalu import NAC, NALU, L2Loss, Population
+from keras_nalu.training import draws
 
 BACKEND = keras.backend.backend()
 ROWS, BATCH, SIZE = 24, 8, 4
@@ -568,6 +569,7 @@ def test_trains_on_what_a_function_draws(kind):
     model.compile(optimizers.Adam(0.1), "mse")
     keras.utils.set_random_seed(3)
     history = model.fit(draw_sums, steps_per_epoch=40, epochs=3, verbose=0)
+    assert int(model.optimizer.iterations) == 120
     losses = history.history["loss" if kind == "sequential" else "loss_max"]
     assert losses[0] > 0.5 > 0.15 > losses[-1]
     keras.utils.set_random_seed(3)
@@ -577,6 +579,21 @@ def test_trains_on_what_a_function_draws(kind):
         model.fit(draw_sums, verbose=0)
     with pytest.raises(ValueError, match=r"say how many are an epoch.*steps=1000"):
         model.evaluate(draw_sums, verbose=0)
+
+
+@pytest.mark.parametrize(("options", "later"), [({}, 5), ({"repeats": True}, 0)])
+def test_batches_that_are_drawn_are_counted(options, later):
+    feed = draws.Draws(draw_sums, 5, **options)
+    for start in (0, later):
+        pieces = [piece for _ in range(3) for piece in feed.chunk(2, None)]
+        steps = [(first - start, last - start) for _, _, first, last in pieces]
+        assert steps == [(0, 1), (2, 3), (4, 4)]
+
+
+def test_any_seed_leaves_room_for_what_is_counted(monkeypatch):
+    monkeypatch.setattr(np.random, "randint", lambda high: high - 1)
+    seed, _ = keras.ops.convert_to_numpy(draws.Draws(draw_sums, 5).seed).tolist()
+    assert 2**30 < seed < 2**31 - 2**16
 
 
 def least(y_true, y_pred):
