@@ -172,6 +172,8 @@ class Server:
         if not name:
             return "survived: nothing was changed"
         order = list(select(name, lines, self.data, self.seconds, self.kills))
+        if not order:
+            return "survived: no test covers it"
         path = os.path.abspath(name)
         codes = exchange(self.files[name], pathlib.Path(path).read_text(), path)
         if self.items and codes:
@@ -250,7 +252,7 @@ def changed(files):
 def select(name, lines, data, seconds, kills):
     """The tests that cover these lines, the fastest first, but of each kind one, and
     earlier those that killed others."""
-    measured = next(f for f in data.measured_files() if f.endswith(name))
+    measured = next((f for f in data.measured_files() if f.endswith(name)), name)
     of_line = {
         line: {c.split("|")[0] for c in contexts if c}
         for line, contexts in data.contexts_by_lineno(measured).items()

@@ -199,6 +199,10 @@ def test_defaults():
     assert StepwiseGrowth(1, 9).get_config() == config
 
 
+def test_growth_may_be_none():
+    assert float(StepwiseGrowth(2, 2)(99_999)) == 2
+
+
 @each_penalty
 def test_config_says_every_argument(penalty):
     again = type(penalty).from_config(penalty.get_config())
