@@ -199,7 +199,8 @@ def test_defaults():
     assert StepwiseGrowth(1, 9).get_config() == config
 
 
-def test_growth_may_be_none():
+def test_growth_may_be_slow_or_none():
+    assert float(StepwiseGrowth(2, 3, factor=1.5, every=1)(1)) == 3
     assert float(StepwiseGrowth(2, 2)(99_999)) == 2
 
 
