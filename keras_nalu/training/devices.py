@@ -118,14 +118,15 @@ def uneven(parts, received):
 
 def guarded(model, function):
     """Keras' `function`, which may take uneven batches, and take them wrongly."""
-    devices = find(model)
-    return devices.even(function) if hasattr(devices, "even") else function
+    even = getattr(find(model), "even", None)
+    return even(function) if even else function
 
 
 @contextlib.contextmanager
 def explained(devices, model):
     """Says what an engine means by its error, where batches come one by one."""
-    held = devices.hold(model) if hasattr(devices, "hold") else None
+    hold = getattr(devices, "hold", None)
+    held = hold(model) if hold else None
     try:
         yield
     except Exception as error:
