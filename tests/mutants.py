@@ -6,7 +6,7 @@ how long it takes, and lets Cosmic Ray change one thing after the other, as
 runs the tests that cover its line, the fastest first, until one fails. The same command
 again goes on where it was stopped; delete the folder to begin anew.
 
-A clone needs `pip install -e ".[mutation]"`, and two to three hours of one core.
+A clone needs `pip install -e ".[mutation]"`, and hours of one core.
 """
 
 import collections
@@ -363,7 +363,8 @@ def report():
             counts[name]["survived" if survived else "killed"] += 1
             if survived:
                 diff = [d for d in result.diff.split("\n") if d[:1] in "+-"][3:]
-                if not any(d[0] == "+" and d[1:].strip() in listed for d in diff):
+                new = [d[1:].strip() for d in diff if d[0] == "+"]
+                if not any(line and line in listed for line in new):
                     survivors.append((name, mutation.start_pos[0], *diff))
     for name, line, *diff in sorted(survivors):
         print(f"\n{name}:{line}", *diff, sep="\n")
