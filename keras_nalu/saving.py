@@ -52,9 +52,11 @@ def load_model(filepath, custom_objects=None, compile=True, safe_mode=True):
 
 
 def _innermost(error):
-    """Keras quotes an error, and the config, once for every model and layer around."""
-    while (first := error.__context__) and not error.__suppress_context__:
-        if str(first) not in str(error):
+    """Keras quotes an error, and the config, once for every model and layer around;
+    a layer of ours names the argument, and has Keras' reason as its cause."""
+    while first := error.__cause__ or error.__context__:
+        quoted = not error.__suppress_context__ and str(first) in str(error)
+        if not quoted and not error.__cause__:
             break
         error = first
     return error

@@ -314,7 +314,7 @@ def test_what_is_no_model_is_one_line(tmp_path, capsys):
 def test_an_unknown_format_is_one_line(saved, capsys):
     refused(saved, "--format", "tflite", status=2)
     assert "--format: invalid choice: 'tflite'" in capsys.readouterr().err
-    with pytest.raises(ValueError, match="No format 'tflite'"):
+    with pytest.raises(ValueError, match="Received: format='tflite'"):
         export(model_of("NMU"), "out", "tflite")
 
 

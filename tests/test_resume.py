@@ -246,7 +246,9 @@ def test_a_backup_in_a_twentieth_of_the_time(tmp_path, monkeypatch):
 
 
 def test_arguments(tmp_path):
-    with pytest.raises(ValueError, match=r"positive integer or None\. .* every=0$"):
+    with pytest.raises(
+        ValueError, match=r"positive integer or None\. .* every=0\. Try"
+    ):
         keras_nalu.BackupAndRestore("backup", every=0)
     model, backup = plain(), keras_nalu.BackupAndRestore(tmp_path / "backup")
     model.compile("adam", "mse")

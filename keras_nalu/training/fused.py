@@ -416,9 +416,9 @@ def _expect_sizes(call):
         call["validation_split"] = expect.number(
             "validation_split",
             call["validation_split"],
-            "a share of 0 or more, below 1",
+            "a share from 0 to 1",
             "0.2",
-            lambda share: 0 <= share < 1,
+            lambda share: 0 <= share <= 1,
         )
 
 
