@@ -8,8 +8,10 @@ import multiprocessing
 import os
 import re
 import resource
+import shutil
 import time
 import zipfile
+from pathlib import Path
 from unittest import mock
 
 import keras
@@ -23,6 +25,7 @@ from keras_nalu.experiments.notebook import Notebook
 from keras_nalu.layers import INALU, NAU, NMU
 
 TORCH = keras.backend.backend() == "torch"
+slow = pytest.mark.slow
 ours = pytest.mark.skipif(TORCH, reason="no loop on the device there")
 # Said where there is no loop.
 pytestmark = pytest.mark.filterwarnings("ignore:Training step by step")
@@ -105,7 +108,7 @@ def assert_same(model, other):
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("every", [1, 3])
+@pytest.mark.parametrize("every", [pytest.param(1, marks=slow), 3])
 @kinds
 def test_ends_as_if_it_had_not_stopped(kind, every, tmp_path):
     """Also from another seed: nothing of a new process is left."""
@@ -180,7 +183,7 @@ def test_a_training_that_stopped_by_itself_has_no_epoch_left(tmp_path):
     assert (again.epoch, again.history) == (history.epoch, history.history)
 
 
-@pytest.mark.parametrize("members", [None, pytest.param(3, marks=ours)])
+@pytest.mark.parametrize("members", [None, pytest.param(3, marks=[ours, slow])])
 def test_our_callbacks_count_on(members, tmp_path):
     def make():
         cls = keras.Sequential
@@ -431,37 +434,44 @@ def lines(text):
     return text[text.index("What it learned") : text.index("Model ")]
 
 
+def stop_in_part(logs, *options):
+    """A run that stops in its fourth epoch; its folder."""
+    fit = Notebook.fit
+
+    def fit_in_part(run, model, callbacks):
+        fit(run, model, [*callbacks, Stop(3)])
+
+    with pytest.MonkeyPatch.context() as fault:
+        fault.setattr(Notebook, "fit", fit_in_part)
+        with pytest.raises(Fault):
+            main([*QUICK, *options, "--output", str(logs)])
+    (folder,) = logs.iterdir()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def stopped_once(tmp_path_factory):
+    return stop_in_part(tmp_path_factory.mktemp("logs"))
+
+
 @pytest.fixture
-def stopped(tmp_path, monkeypatch, capsys):
-    """A function that begins a run which stops in its fourth epoch; its folder."""
-
-    def begin(*options):
-        fit = Notebook.fit
-
-        def fit_in_part(run, model, callbacks):
-            fit(run, model, [*callbacks, Stop(3)])
-
-        with monkeypatch.context() as fault:
-            fault.setattr(Notebook, "fit", fit_in_part)
-            with pytest.raises(Fault):
-                main([*QUICK, *options, "--output", str(tmp_path / "logs")])
-        capsys.readouterr()
-        (folder,) = (tmp_path / "logs").iterdir()
-        return folder
-
-    return begin
+def folder(stopped_once, tmp_path, capsys):
+    """A copy of a run that stopped."""
+    capsys.readouterr()
+    return Path(shutil.copytree(stopped_once, tmp_path / "run"))
 
 
 def resume(folder, *options):
     return main(["train", "--resume", str(folder), *options])
 
 
-@pytest.mark.parametrize("members", ["1", pytest.param("3", marks=ours)])
-def test_the_command_goes_on(members, stopped, tmp_path, capsys):
+@pytest.mark.parametrize("members", ["1", pytest.param("3", marks=[ours, slow])])
+def test_the_command_goes_on(members, tmp_path, capsys):
     options = ["--population", members, "--seed", "3", "--learning-rate", "0.01"]
     assert main([*QUICK, *options, "--output", str(tmp_path / "whole")]) == 0
     whole = capsys.readouterr().out
-    folder = stopped(*options)
+    folder = stop_in_part(tmp_path / "logs", *options)
+    capsys.readouterr()
     assert resume(folder) == 0
     out = capsys.readouterr().out
     assert lines(out) == lines(whole)
@@ -503,15 +513,14 @@ def refused(capsys):
         (["--population", "2"], "--population contradicts .* which has 1. "),
     ],
 )
-def test_options_that_contradict_the_run(options, said, stopped, capsys):
-    folder = stopped()
+def test_options_that_contradict_the_run(options, said, folder, capsys):
     assert resume(folder, *options) == 2
     assert re.search(said, refused(capsys))
 
 
-def test_options_of_the_run_itself(stopped, capsys):
+def test_options_of_the_run_itself(folder, capsys):
     options = ["--epochs", "6", "--backend", keras.backend.backend(), "--no-mlp"]
-    assert resume(stopped(), *options) == 0
+    assert resume(folder, *options) == 0
 
 
 @pytest.mark.parametrize("make", [None, "folder", "file"])
@@ -525,8 +534,7 @@ def test_what_is_not_a_run(make, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("text", ["", '{"size"', "[]", '{"size": 300}', "older"])
-def test_damaged_or_older_settings(text, stopped, capsys):
-    folder = stopped()
+def test_damaged_or_older_settings(text, folder, capsys):
     settings = folder / "config.json"
     if text == "older":
         kept = json.loads(settings.read_text())
@@ -536,8 +544,7 @@ def test_damaged_or_older_settings(text, stopped, capsys):
     assert "is damaged, or of a version before --resume. " in refused(capsys)
 
 
-def test_a_damaged_backup_of_a_run(stopped, capsys):
-    folder = stopped()
+def test_a_damaged_backup_of_a_run(folder, capsys):
     backup = folder / "training.backup"
     backup.write_bytes(content := backup.read_bytes()[:-9])
     assert resume(folder) == 1
@@ -546,8 +553,7 @@ def test_a_damaged_backup_of_a_run(stopped, capsys):
     assert not (folder / "model.keras").exists()
 
 
-def test_two_processes_in_one_run(stopped, capsys):
-    folder = stopped()
+def test_two_processes_in_one_run(folder, capsys):
     with open(folder / "config.json", "r+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         assert resume(folder) == 1
@@ -557,16 +563,14 @@ def test_two_processes_in_one_run(stopped, capsys):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_run_of_somebody_else(stopped, capsys):
-    folder = stopped()
+def test_a_run_of_somebody_else(folder, capsys):
     (folder / "config.json").chmod(0o400)
     assert resume(folder) == 1
     said = f"keras-nalu: cannot write to {folder}: Permission denied.\n"
     assert refused(capsys) == said
 
 
-def test_a_full_disk_is_one_line(stopped, monkeypatch, capsys):
-    folder = stopped()
+def test_a_full_disk_is_one_line(folder, monkeypatch, capsys):
     before = (folder / "training.backup").read_bytes()
     with monkeypatch.context() as full:
         error = OSError(errno.ENOSPC, "No space left on device")
