@@ -129,7 +129,7 @@ def worst(name, run):
         # Terms and sums below the least normal number: some runtimes make them 0.
         bound = 2 * 2 * EPS32 * error + 4 * np.finfo("float32").tiny
         judged = np.isfinite(y) & np.isfinite(error)
-        off = np.abs(np.float64(answer) - y)[judged] / bound[judged]
+        off = np.abs(np.float64(answer[judged]) - y[judged]) / bound[judged]
         found[kind] = float(np.nan_to_num(off, nan=np.inf).max(initial=0))
     return found
 
