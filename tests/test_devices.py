@@ -114,7 +114,7 @@ def test_a_process_that_dies_ends_the_other():
 def test_a_port_that_is_taken_ends_the_process():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        process = start("jax", [port], 2, 0)
+        process = start("jax", [port], 2, 0, TF_CPP_MIN_LOG_LEVEL="0")
         ((_, errors),) = end(process)
     assert process.returncode != 0
     assert "Failed to add port to server" in errors
