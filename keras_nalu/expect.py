@@ -153,10 +153,14 @@ def items(name, value, kind, expected, instead):
     raise invalid(name, value, expected, instead)
 
 
+#: Not `|` in the function: PyTorch's compiler cannot read that.
+_ARRAYS = np.ndarray, np.generic
+
+
 def real(name, value, instead="np.array([[1.0, 2.0]])"):
     """Refuses what holds no real numbers: text, dates, complex numbers, objects."""
     kind = getattr(value, "dtype", None)
-    if kind is None or isinstance(value, np.ndarray | np.generic):
+    if kind is None or isinstance(value, _ARRAYS):
         try:
             kind = np.asarray(value).dtype
         except Exception as error:

@@ -84,7 +84,7 @@ def export(model, path, format="saved_model"):
         NotImplementedError: the backend cannot write the format.
     """
     path = Path(expect.path("path", path, "'exported.onnx'"))
-    chosen = _expect(format)
+    expect.choice("format", format, FORMATS)
     if not isinstance(model, keras.Model):
         loaded = "keras_nalu.load_model('model.keras')"
         raise expect.invalid("model", model, "a Keras model", loaded)
@@ -94,6 +94,7 @@ def export(model, path, format="saved_model"):
             "inputs. Begin it with `keras.Input((features,))`; of a population, export "
             "`best(x, y)`."
         )
+    chosen = _expect(format)
     if os.path.lexists(path):
         raise FileExistsError(f"{path} exists, and is not overwritten")
     rng = np.random.default_rng(0)
@@ -126,7 +127,6 @@ def _is_right(kind, difference):
 
 def _expect(format):
     """The format, if it can be written here."""
-    expect.choice("format", format, FORMATS)
     chosen = FORMATS[format]
     backend = keras.backend.backend()
     if backend not in chosen.backends:
