@@ -328,6 +328,9 @@ def test_numbers_end_where_the_exact_ones_do(name, training, differentiate):
 
 
 @slow
+@pytest.mark.skipif(
+    BACKEND == "jax", reason="fuses steps: other slopes beyond 1e19, of seven layers"
+)
 @each_form
 def test_all_numbers_end_where_the_exact_ones_do(name, training, differentiate):
     """And the docstring says where it is otherwise."""
