@@ -302,7 +302,7 @@ def test_so_are_the_ranges_of_a_task_of_ones_own():
     assert usual.identity != other.identity
 
 
-@pytest.mark.skipif(TORCH, reason="makes no rows: none is named by it")
+@pytest.mark.skipif(TORCH, reason="Keras names optimizers by private classes")
 def test_the_committed_rows_are_of_the_experiments_as_they_are():
     with gzip.open(COMMITTED, "rt") as lines:
         rows = [json.loads(line) for line in lines]

@@ -327,13 +327,27 @@ def test_numbers_end_where_the_exact_ones_do(name, training, differentiate):
         assert_right(layer, x, training, differentiate, every=4)
 
 
+#: What is otherwise on JAX, as it was seen; why is not known of all.
+ON_JAX = {
+    ("NALU", False): "a slope of 1e19 at [-1e19, 1e19], where the exact one overflows",
+    ("SeparateNALU", False): "a slope of 0 at [-1e38, 1e38], as above",
+    ("GNALU", False): "as NALU",
+    ("NMU", False): "NaN of [-8e37, 1e-45, -8e37], where one order of factors gives 0",
+    ("SNMU", False): "as NMU",
+    ("NRU", True): "a slope of NaN at [-1e38, -1e38], which its docstring names",
+    ("NMRU", True): "all is finite, and the docstring says it may not be",
+}
+
+
 @slow
-@pytest.mark.skipif(
-    BACKEND == "jax", reason="fuses steps: other slopes beyond 1e19, of seven layers"
-)
 @each_form
-def test_all_numbers_end_where_the_exact_ones_do(name, training, differentiate):
+def test_all_numbers_end_where_the_exact_ones_do(
+    name, training, differentiate, request
+):
     """And the docstring says where it is otherwise."""
+    if BACKEND == "jax" and (reason := ON_JAX.get((name, training))):
+        # Strict: where one ends as the others, it is to leave the list.
+        request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
     cls, all_finite = LAYERS[name], True
     for layer in layers(cls):
         features = layer.input_spec.axes[-1]

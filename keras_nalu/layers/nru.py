@@ -23,7 +23,8 @@ class NRU(ArithmeticLayer):
     so are the gradients there. The product runs in float32 at least.
 
     Where a step overflows, the outputs and gradients that depend on it can be infinite
-    or NaN, although the exact value may fit.
+    or NaN, although the exact value may fit. On JAX the gradients of `W` in training
+    are NaN also for inputs near 1e38.
 
     Args:
         units: Size of the last axis of the outputs.
