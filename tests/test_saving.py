@@ -318,13 +318,14 @@ def test_pickles_are_not_read(parts, tmp_path):
     weights = parts["model.weights.h5"]
     rest = {name: parts[name] for name in parts if name != "model.weights.h5"}
     for harmful, said in [
-        (in_npz(Touch(marker)), "Object arrays cannot be loaded"),
-        ({"model.weights.npz": pickled}, "This file contains pickled"),
+        # In the words of every version that pyproject.toml allows.
+        (in_npz(Touch(marker)), "Object array"),
+        ({"model.weights.npz": pickled}, "pickled"),
         (in_h5(np.void(pickled), weights), "A total of 1 objects could not be"),
         (in_h5(h5py.ExternalLink("/etc/passwd", "/"), weights), "A total of 1"),
     ]:
         path = zipped(rest | harmful, tmp_path / "model.keras")
-        assert error_of(path).startswith(said)
+        assert said in error_of(path)
         assert not marker.exists()
     pickle.loads(pickled).close()
     assert marker.exists()
