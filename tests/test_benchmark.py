@@ -136,6 +136,7 @@ def test_rows(rows):
         json.dumps(row, allow_nan=False)
 
 
+@pytest.mark.slow
 def test_the_same_experiment_has_the_same_rows(rows):
     np.random.seed(7)  # noqa: NPY002
     keras.utils.set_random_seed(5)
@@ -157,6 +158,7 @@ def test_a_seed_begins_with_the_same_weights_in_all_ranges():
     assert not np.array_equal(w[0], w[1])
 
 
+@pytest.mark.slow
 @trains_populations
 def test_measurements_are_those_of_the_members():
     experiment = small()
@@ -179,6 +181,7 @@ def test_measurements_are_those_of_the_members():
             assert np.mean(error**2) == pytest.approx(errors[0, member], rel=1e-4)
 
 
+@pytest.mark.slow
 @trains_populations
 def test_divergence_is_a_result():
     explosive = small(optimizer=keras.optimizers.SGD(1e30), layers=[NAU(1)])
@@ -189,6 +192,7 @@ def test_divergence_is_a_result():
     json.dumps(rows, allow_nan=False)
 
 
+@pytest.mark.slow
 def test_of_several_tries_the_best_validation_counts(rows):
     task = SingleModule("multiply", inputs=3, variants=RANGES[6:8])
     twice = small(task=task, restarts=2)
@@ -252,6 +256,7 @@ class Maximum(Task):
         return keras.ops.max(x, axis=-1, keepdims=True)
 
 
+@pytest.mark.slow
 @trains_populations
 def test_a_task_and_a_module_of_ones_own():
     rows = small(task=Maximum("maximum"), layers=[keras.layers.Dense(1)]).run()

@@ -94,7 +94,9 @@ def train(model, *callbacks, epochs=200, data=(X, SUM), **options):
     return model.fit(*data, epochs=epochs, callbacks=[*callbacks], **options)
 
 
-@pytest.mark.parametrize("monitor", ["val_loss", "loss"])
+@pytest.mark.parametrize(
+    "monitor", ["val_loss", pytest.param("loss", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("cls", CLASSES, ids=["keras", "keras_nalu"])
 @stepwise
 def test_stops_when_solved(cls, monitor):
@@ -334,6 +336,7 @@ def test_scheduled_penalties_go_on():
     assert steps == [12] * 4
 
 
+@pytest.mark.slow
 @no_population
 @pytest.mark.parametrize("initializer", ["random_normal", None])
 def test_only_the_members_that_are_stuck(initializer):
@@ -361,6 +364,7 @@ def test_only_the_members_that_are_stuck(initializer):
             np.testing.assert_array_equal(old[:3], new[:3])
 
 
+@pytest.mark.slow
 @no_population
 def test_members_go_on_from_what_was_drawn():
     """The step takes the new weights: the loss is that of the member alone."""

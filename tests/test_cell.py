@@ -44,6 +44,7 @@ def test_holds_at_any_length(length):
     np.testing.assert_allclose(predict(product, x), np.cumprod(x, 1), 1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("last", [True, False])
 def test_learns_a_running_sum(last):
     keras.utils.set_random_seed(1)

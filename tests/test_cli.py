@@ -87,6 +87,7 @@ def test_train_keeps_the_best_of_a_population(tmp_path, capsys):
     assert json.loads((folder / "config.json").read_text())["population"] == 5
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(keras.backend.backend() == "torch", reason="trains no populations")
 def test_a_population_that_diverges_is_one_line(tmp_path, monkeypatch, capsys):
     X, Y = Notebook(size=300).data()
@@ -114,6 +115,7 @@ def test_train_leaves_a_model_its_settings_and_its_logs(trained):
     assert list(folder.glob("train/*tfevents*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("seed", "equal"), [("0", True), ("1", False)])
 def test_the_same_seed_repeats_a_run_beside_the_first(trained, seed, equal, capsys):
     result, folder = trained
@@ -179,6 +181,7 @@ def test_the_backend_can_be_chosen(tmp_path):
     assert b"| backend | jax |" in table
 
 
+@pytest.mark.slow
 def test_a_terminal_shows_a_bar(tmp_path):
     ours, theirs = os.openpty()
     options = [*QUICK, "--output", str(tmp_path)]
@@ -204,6 +207,7 @@ def test_an_unwritable_folder_is_one_line_before_any_training(tmp_path, capfd):
     assert re.fullmatch(r"keras-nalu: cannot write: .*Try another --output\.\n", err)
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_what_was_trained(tmp_path):
     process = subprocess.Popen(
         [*COMMAND, "train", "--output", str(tmp_path)],
@@ -224,6 +228,7 @@ def test_ctrl_c_saves_what_was_trained(tmp_path):
     assert abs(weights[0]).max() > 0.04  # beyond the initializer: trained
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves_is_no_error(tmp_path):
     command = " ".join([*COMMAND, *QUICK, "--output", str(tmp_path), "| head -n 1"])
     result = subprocess.run(command, shell=True, capture_output=True, text=True)
@@ -254,6 +259,7 @@ def test_help_and_version_load_no_framework():
         assert result.stdout.splitlines()[-1] == "set()"
 
 
+@pytest.mark.slow
 def test_seeds_counts_the_successes(capsys):
     pytest.importorskip("scipy")
     backend = ["--backend", keras.backend.backend()]

@@ -234,7 +234,12 @@ def distributed_in_time(shape):
 
 
 @pytest.mark.parametrize(
-    "make", [Subclassed, behind_a_recurrent_layer, distributed_in_time]
+    "make",
+    [
+        Subclassed,
+        pytest.param(behind_a_recurrent_layer, marks=pytest.mark.slow),
+        pytest.param(distributed_in_time, marks=pytest.mark.slow),
+    ],
 )
 def test_in_models(make):
     """All the layers train in one model, side by side."""
@@ -433,14 +438,18 @@ def by_clone(model, path):
 @pytest.mark.parametrize(
     "trip",
     [
-        by_file,
-        by_weights_file,
-        by_json,
-        by_clone,
-        lambda model, path: copy.deepcopy(model),
-        lambda model, path: pickle.loads(pickle.dumps(model)),
+        pytest.param(by_file, id="keras"),
+        pytest.param(by_weights_file, id="weights"),
+        *(
+            pytest.param(trip, id=name, marks=pytest.mark.slow)
+            for name, trip in {
+                "json": by_json,
+                "clone": by_clone,
+                "deepcopy": lambda model, path: copy.deepcopy(model),
+                "pickle": lambda model, path: pickle.loads(pickle.dumps(model)),
+            }.items()
+        ),
     ],
-    ids=["keras", "weights", "json", "clone", "deepcopy", "pickle"],
 )
 def test_model_round_trip(trip, tmp_path):
     """Every layer, with its own arguments and with their second values."""

@@ -49,6 +49,7 @@ def blocks(language):
     return re.findall(rf"^```{language}\n(.*?)^```", README.read_text(), re.M | re.S)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:TensorBoard's Graphs tab stays empty")
 @pytest.mark.filterwarnings("ignore:Training step by step")
 def test_the_python_of_readme_runs_from_top_to_bottom(tmp_path, monkeypatch, capsys):

@@ -113,6 +113,7 @@ def test_two_processes(group, monkeypatch):
     assert {row["TF_NUM_INTRAOP_THREADS"] for row in rows} == {"7"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("deaths", [1, 2])
 def test_a_process_that_dies_takes_no_other_work_along(group, log, deaths):
     groups = [group("a", seconds=0.2, deaths=deaths), group("b", seconds=0.5)]

@@ -584,10 +584,15 @@ def steps_of_keras():
 @ours
 @pytest.mark.parametrize(
     ("steps", "chunks"),
-    [("auto", [(0, 5)]), (4, [(0, 3), (4, 7)])]
-    + [
-        pytest.param(n, chunks, marks=slow)
-        for n, chunks in ((3, [(0, 2), (3, 5)]), (6, [(0, 5)]), (9, [(0, 8)]))
+    [
+        (4, [(0, 3), (4, 7)]),
+        *(
+            pytest.param(n, chunks, marks=slow)
+            for n, chunks in (
+                *(("auto", [(0, 5)]), (3, [(0, 2), (3, 5)])),
+                *((6, [(0, 5)]), (9, [(0, 8)])),
+            )
+        ),
     ],
 )
 def test_what_callbacks_of_a_batch_see(steps, chunks):
@@ -717,6 +722,7 @@ def test_not_a_number(terminate):
     assert terminate or np.isnan(others[-1][0]).all()
 
 
+@slow
 @ours
 def test_validation_leaves_the_last_batchs_loss_alone():
     def compiled():

@@ -274,6 +274,7 @@ def port_population():
     return start(crowd)
 
 
+@slow
 def test_port_penalizes_by_the_last_measured_error(differentiate):
     crowd = port_population()
     before = members(crowd.trainable_variables)

@@ -256,6 +256,7 @@ def compiled(model, *metrics, **options):
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("built", [True, False], ids=["built", "unbuilt"])
 @pytest.mark.parametrize("cls", CLASSES, ids=["keras", "keras_nalu"])
 # Said once a class, where there is no loop.

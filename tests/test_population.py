@@ -295,7 +295,9 @@ class Scale(keras.layers.Layer):
         return self.scale * inputs
 
 
-@pytest.mark.parametrize("clip", ["clipnorm", "global_clipnorm"])
+@pytest.mark.parametrize(
+    "clip", ["clipnorm", pytest.param("global_clipnorm", marks=slow)]
+)
 def test_clipping_by_norm_is_each_members(clip):
     make = stacked(lambda: Scale(), dense())
     assert_trains_as_alone(make, compiling(lambda: optimizers.SGD(0.05, **{clip: 0.2})))
@@ -393,6 +395,7 @@ def test_a_list_of_outputs():
     assert {"total_loss", "pair_loss", "total_mae", "pair_mse"} < {*history.members}
 
 
+@slow
 def test_each_its_own_data():
     held_out = OWN_X[:, ::-1] * 2, OWN_Y[:, ::-1]
     assert_trains_as_alone(
@@ -561,7 +564,7 @@ def draw_sums(stream):
     return x, keras.ops.sum(x, axis=-1, keepdims=True)
 
 
-@pytest.mark.parametrize("kind", ["population", "sequential"])
+@pytest.mark.parametrize("kind", ["population", pytest.param("sequential", marks=slow)])
 def test_trains_on_what_a_function_draws(kind):
     model = keras_nalu.Sequential([keras.Input((3,)), layers.Dense(1)])
     if kind == "population":

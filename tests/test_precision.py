@@ -190,7 +190,6 @@ def answer(cls):
 @pytest.mark.parametrize(
     ("cls", "name", "names"),
     [
-        (keras_nalu.Model, "mixed_bfloat16", tuple(sorted(REPRESENTATIVE))),
         (keras_nalu.Model, "mixed_float16", tuple(sorted(REPRESENTATIVE))),
         *(
             pytest.param(cls, name, tuple(LAYERS), marks=slow)

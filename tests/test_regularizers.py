@@ -353,7 +353,9 @@ def test_compiled_steps(compiled):
 
 
 @ours
-@pytest.mark.parametrize("steps", ["auto", 2, 4])
+@pytest.mark.parametrize(
+    "steps", ["auto", *(pytest.param(n, marks=pytest.mark.slow) for n in (2, 4))]
+)
 def test_fused_steps(steps):
     model = line(keras_nalu.Sequential, steps_per_execution=steps)
     model.fit(X, Y, epochs=EPOCHS, **FIT)
@@ -398,6 +400,7 @@ def test_what_does_not_train_does_not_count(cls):
     assert_trained(model)
 
 
+@pytest.mark.slow
 @ours
 def test_members_of_a_population():
     population = Population(line(), 3, seed=0)
@@ -495,6 +498,7 @@ def test_layers_within_others(cls, wrap):
         np.testing.assert_allclose(numpy(layer.W), by_hand(), atol=2e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cls", [keras.Sequential, keras_nalu.Sequential])
 @pytest.mark.filterwarnings("ignore:Training step by step")
 def test_every_weight_counts_for_itself(cls):

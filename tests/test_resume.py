@@ -62,9 +62,19 @@ KINDS = {
     "population": (population, ARRAYS | {"validation_data": (X, SUM)}),
     "population, drawn": (population, {"x": draw} | DRAWN),
 }
-kinds = pytest.mark.parametrize(
-    "kind", ["plain", *(pytest.param(k, marks=ours) for k in [*KINDS][1:])]
-)
+
+
+def each_kind(quick=()):
+    """`quick` are tried also where nobody waits for the slow ones."""
+    return pytest.mark.parametrize(
+        "kind",
+        [
+            pytest.param(
+                kind, marks=[ours] * (kind != "plain") + [slow] * (kind not in quick)
+            )
+            for kind in KINDS
+        ],
+    )
 
 
 class Fault(Exception):
@@ -109,7 +119,7 @@ def assert_same(model, other):
 
 
 @pytest.mark.parametrize("every", [pytest.param(1, marks=slow), 3])
-@kinds
+@each_kind(quick=["plain", "fused"])
 def test_ends_as_if_it_had_not_stopped(kind, every, tmp_path):
     """Also from another seed: nothing of a new process is left."""
     whole, history = train(kind)
@@ -129,6 +139,7 @@ def test_ends_as_if_it_had_not_stopped(kind, every, tmp_path):
     assert not path.exists()
 
 
+@slow
 def test_keras_own_forgets_what_a_dropout_draws(tmp_path):
     """Why there is one of ours. Once this fails, say so in its docstring."""
     own = keras.callbacks.BackupAndRestore
@@ -384,8 +395,7 @@ def steps(run, tag):
     return [event.step for event in events.Tensors(tag)]
 
 
-@pytest.mark.slow
-@kinds
+@each_kind()
 def test_killed_at_any_moment(kind, tmp_path):
     """Also before the first epoch, and while a backup is half written."""
     processes = multiprocessing.get_context("forkserver")

@@ -233,6 +233,7 @@ def run(*arguments, backend=BACKEND):
     return subprocess.run(command, env=env, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_they_load_where_nothing_was_imported():
     code = """
 import sys
@@ -245,6 +246,7 @@ for path in sys.argv[1:]:
     assert result.returncode == 0, result.stderr
 
 
+@pytest.mark.slow
 def test_committed_files_are_not_written_again():
     before = {path: path.read_bytes() for path in SAVED.glob("*/*")}
     result = run(__file__)

@@ -108,6 +108,7 @@ report(keras_nalu.load_model(path))
     assert logs == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_keras_loads_it_once_any_layer_is_imported(saved):
     _, path, expected = saved
     logs = in_a_new_process(
@@ -121,6 +122,7 @@ report(keras.saving.load_model(path))
     assert logs == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_one_import_is_enough_for_keras_whatever_the_file_names():
     code = """
 import keras

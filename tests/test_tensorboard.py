@@ -134,7 +134,13 @@ def subclassed():
 
 @pytest.mark.parametrize(
     "build",
-    [sequential, sequential_without_input, functional, nested, shared, subclassed],
+    [
+        *(sequential, nested, subclassed),
+        *(
+            pytest.param(build, marks=pytest.mark.slow)
+            for build in (sequential_without_input, functional, shared)
+        ),
+    ],
 )
 def test_every_kind_of_model_is_drawn_and_recorded(tmp_path, build):
     model, box, tag = build()
@@ -552,6 +558,7 @@ def get(url, path, **query):
     return json.loads(body) if "json" in answer.headers["Content-Type"] else body
 
 
+@pytest.mark.slow
 def test_a_tensorboard_server_shows_it(tmp_path):
     fit = {"validation_data": (np.ones((8, 2)), np.ones((8, 1)))}
     train(one_layer(), tmp_path, epochs=2, fit=fit)
