@@ -66,6 +66,7 @@ def test_train_is_silent_on_stderr_but_for_what_pytorch_cannot(trained):
     assert trained[0].stderr == (warnings if torch else "")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(keras.backend.backend() == "torch", reason="trains no populations")
 def test_train_keeps_the_best_of_a_population(tmp_path, capsys):
     options = "--epochs 70 --population 5 --no-mlp --output".split()

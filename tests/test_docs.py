@@ -20,10 +20,21 @@ MODULES = [
     for module in pkgutil.walk_packages(keras_nalu.__path__, "keras_nalu.")
     if module.name != "keras_nalu.__main__"
 ]
+#: Those whose examples train for seconds.
+TRAIN = {
+    *("keras_nalu.backup", "keras_nalu.callbacks"),
+    *("keras_nalu.experiments.experiment", "keras_nalu.training.population"),
+}
 
 
 @pytest.mark.filterwarnings("ignore:Training step by step")
-@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in TRAIN else ())
+        for name in MODULES
+    ],
+)
 def test_the_examples_of_the_docstrings(name):
     trains = "training.population", "experiments.experiment"
     if TORCH and name.endswith(trains):

@@ -409,8 +409,9 @@ def test_a_file_larger_than_the_limit_goes_to_the_device_in_blocks(
     assert max(sizes) <= feeds.BLOCK_BYTES
 
 
+@slow
 @ours
-@pytest.mark.parametrize("steps", [None, pytest.param(4, marks=slow)])
+@pytest.mark.parametrize("steps", [None, 4])
 def test_the_order_is_numpys(steps, monkeypatch):
     sizes = blocks(monkeypatch, steps) if steps else None
     model, plain = sgd_line(), sgd_line(keras.Sequential)
@@ -485,6 +486,7 @@ def test_dtypes_are_those_that_keras_passes_on():
     assert seen[0].keys() == data.keys()
 
 
+@slow
 @ours
 @pytest.mark.parametrize(
     ("data", "fit"),
@@ -500,30 +502,25 @@ def test_dtypes_are_those_that_keras_passes_on():
             },
             id="validation",
         ),
-        pytest.param(
-            (X, CLASSES),
-            {"class_weight": {0: 1.0, 1: 3.0}},
-            id="classes",
-            marks=slow,
+        *(
+            pytest.param((X, Y), fit, id="-".join(fit))
+            for fit in (
+                {"validation_split": 0.25, "sample_weight": WEIGHT},
+                {"validation_data": [X, Y], "validation_steps": 2},
+                {"validation_data": Batches(), "validation_freq": [1, 3]},
+                {"validation_data": Batches(), "validation_steps": 2},
+                {"steps_per_epoch": 3, "epochs": 2},
+            )
         ),
-    ]
-    + [
-        pytest.param((X, Y), fit, id="-".join(fit), marks=slow)
-        for fit in (
-            {"validation_split": 0.25, "sample_weight": WEIGHT},
-            {"validation_data": [X, Y], "validation_steps": 2},
-            {"validation_data": Batches(), "validation_freq": [1, 3]},
-            {"validation_data": Batches(), "validation_steps": 2},
-            {"steps_per_epoch": 3, "epochs": 2},
-        )
-    ]
-    + [
-        pytest.param(
-            (X, CLASSES),
-            {"class_weight": {0: 1.0, 1: 3.0}, "validation_split": 0.25},
-            id="classes-validation_split",
-            marks=slow,
-        )
+        *(
+            pytest.param(
+                (X, CLASSES), {"class_weight": {0: 1.0, 1: 3.0}} | fit, id=name
+            )
+            for name, fit in {
+                "classes": {},
+                "classes-validation_split": {"validation_split": 0.25},
+            }.items()
+        ),
     ],
 )
 def test_arguments_of_fit(data, fit):
@@ -769,6 +766,7 @@ def test_a_train_step_of_ones_own():
     assert_follows_keras(doubling, (X, Y))
 
 
+@slow
 @ours
 def test_a_call_of_ones_own_beside_functional_models():
     """Keras changes the bases of the classes of functional models."""
@@ -800,6 +798,7 @@ def test_a_functional_model_of_a_class_of_ones_own_changes_no_other_class():
         keras_nalu.Model.__bases__ = bases
 
 
+@slow
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="the step of TensorFlow")
 def test_a_train_step_without_a_call():
     def make(cls):

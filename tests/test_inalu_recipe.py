@@ -106,14 +106,8 @@ def fit(crowd, *callbacks, epochs=1, steps=STEPS):
     return crowd.fit(x, y, batch_size=BATCH, epochs=epochs, **options)
 
 
-@pytest.mark.parametrize(
-    "module",
-    [
-        "INALU",
-        pytest.param("SharedINALU", marks=slow),
-        pytest.param("NALU", marks=slow),
-    ],
-)
+@slow
+@pytest.mark.parametrize("module", ["INALU", "SharedINALU", "NALU"])
 def test_members_train_as_the_published_loop(module, differentiate):
     crowd = recipe(module, begin=4)
     # A weight beyond 20 is not penalized, and one that steps over it stays there.

@@ -155,8 +155,10 @@ MODES = [("plain", False, 1), ("jit", True, 1), ("steps", False, 4), ("both", Tr
 
 @pytest.mark.parametrize(
     ("jit", "steps"),
-    [mode[1:] for mode in MODES[: 1 if BACKEND == "torch" else None]],
-    ids=[mode[0] for mode in MODES[: 1 if BACKEND == "torch" else None]],
+    [
+        pytest.param(jit, steps, id=name, marks=pytest.mark.slow if steps > 1 else ())
+        for name, jit, steps in MODES[: 1 if BACKEND == "torch" else None]
+    ],
 )
 def test_losses_of_batches_in_fit(jit, steps):
     X = np.random.default_rng(0).uniform(1, 2, (10, 2)).astype("float32")
@@ -287,6 +289,7 @@ def test_sparsity_error_uncompiled(options):
     assert logs["sparsity_error"] == pytest.approx([worst(model.layers)], rel=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Training step by step")
 def test_sparsity_error_of_one_layer(tmp_path):
     model = pair(keras_nalu.Sequential)
@@ -303,6 +306,7 @@ def test_sparsity_error_of_one_layer(tmp_path):
     assert {name: told[name] for name in errors} == pytest.approx(errors)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Training step by step")
 def test_sparsity_error_of_an_output():
     x = keras.Input((3,))

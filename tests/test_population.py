@@ -295,9 +295,8 @@ class Scale(keras.layers.Layer):
         return self.scale * inputs
 
 
-@pytest.mark.parametrize(
-    "clip", ["clipnorm", pytest.param("global_clipnorm", marks=slow)]
-)
+@slow
+@pytest.mark.parametrize("clip", ["clipnorm", "global_clipnorm"])
 def test_clipping_by_norm_is_each_members(clip):
     make = stacked(lambda: Scale(), dense())
     assert_trains_as_alone(make, compiling(lambda: optimizers.SGD(0.05, **{clip: 0.2})))
@@ -427,6 +426,7 @@ def test_each_its_own_data_with_several_inputs():
     )
 
 
+@slow
 def test_own_data_in_evaluate_and_predict(lines):
     logs = evaluate(lines, OWN_X, OWN_Y)
     fresh = give(Population(lines.template, SIZE), weights_of(lines))

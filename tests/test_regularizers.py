@@ -382,6 +382,7 @@ def test_single_batches():
     assert_trained(model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cls", [keras.Sequential, keras_nalu.Sequential])
 @pytest.mark.filterwarnings("ignore:Training step by step")
 def test_what_does_not_train_does_not_count(cls):

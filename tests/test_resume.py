@@ -153,6 +153,7 @@ def test_keras_own_forgets_what_a_dropout_draws(tmp_path):
     )
 
 
+@slow
 def test_the_next_fit_begins_at_its_begin(tmp_path):
     interrupted("plain", tmp_path / "backup", every=1)
     model, _ = train("plain", keras_nalu.BackupAndRestore(tmp_path / "backup"))
@@ -194,7 +195,8 @@ def test_a_training_that_stopped_by_itself_has_no_epoch_left(tmp_path):
     assert (again.epoch, again.history) == (history.epoch, history.history)
 
 
-@pytest.mark.parametrize("members", [None, pytest.param(3, marks=[ours, slow])])
+@slow
+@pytest.mark.parametrize("members", [None, pytest.param(3, marks=ours)])
 def test_our_callbacks_count_on(members, tmp_path):
     def make():
         cls = keras.Sequential
@@ -530,6 +532,7 @@ def test_options_that_contradict_the_run(options, said, folder, capsys):
     assert re.search(said, refused(capsys))
 
 
+@slow
 def test_options_of_the_run_itself(folder, capsys):
     options = ["--epochs", "6", "--backend", keras.backend.backend(), "--no-mlp"]
     assert resume(folder, *options) == 0

@@ -133,6 +133,7 @@ print(json.dumps(names))
     assert {*in_a_new_process(code, "")} == NAMES
 
 
+@pytest.mark.slow
 def test_training_continues_as_if_it_had_not_stopped(saved):
     _, path, _ = saved
     first, second = (keras_nalu.load_model(path) for _ in range(2))
