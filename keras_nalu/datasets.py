@@ -66,7 +66,8 @@ def generate_dataset(size=10000, seed=None, *, operation="multiply", low=0, high
     if not -(2**31) <= low < high - skip_zero <= 2**31:
         raise ValueError(
             "Expected low < high, between -2**31 and 2**31, with more than zero to "
-            f"divide by. Received: low={low}, high={high}. Try low=0, high=9."
+            f"divide by. Received: low={expect.told(low)}, high={expect.told(high)}. "
+            "Try low=0, high=9."
         )
     # The legacy generator draws what the notebook's `np.random.randint` drew.
     rng = np.random if seed is None else np.random.RandomState(seed)

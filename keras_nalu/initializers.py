@@ -124,7 +124,8 @@ class UnitVector(_Seeded):
         if not shape:
             raise expect.invalid("shape", shape, "the shape of a vector", "(2,)")
         w = keras.random.normal(shape, dtype=dtype, seed=self.seed)
-        return w / keras.ops.norm(w)
+        # Of all axes: TensorFlow has a norm of one or two.
+        return w / keras.ops.norm(keras.ops.reshape(w, -1))
 
 
 @keras.saving.register_keras_serializable(package="keras_nalu")
