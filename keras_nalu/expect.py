@@ -106,7 +106,8 @@ def shape(name, value, instead="(2, 3)"):
         sizes = (None,)
     if isinstance(value, bytes | dict | set) or not all(map(_is_size, sizes)):
         raise invalid(name, value, expected, instead)
-    fits(name, value, math.prod(map(int, sizes)), expected, instead)
+    # NumPy has no array of 0 by 2**62 either.
+    fits(name, value, math.prod(max(int(n), 1) for n in sizes), expected, instead)
     return tuple(map(int, sizes))
 
 

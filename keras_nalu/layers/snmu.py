@@ -72,7 +72,7 @@ class SNMU(ArithmeticLayer):
         is_batch = isinstance(noise_range, str) and noise_range == "batch"
         self.noise_range: Any = noise_range if is_batch else _range(noise_range)
         self.seed = expect.seed("seed", seed)
-        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.seed_generator = keras.random.SeedGenerator(self.seed)
 
     def build(self, input_shape):
         super().build(input_shape)
