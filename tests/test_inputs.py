@@ -1,9 +1,9 @@
 """Bad input: whatever comes, a right answer, or an error that says what to type.
 
 Every generated case is one value of one argument, or one set of data. NumPy, a scalar
-loop or a sentence on the argument says what is right. `pytest tests/test_inputs.py
---hypothesis-profile nightly` tries more than 100,000 cases; conftest.py has the number
-of each profile, and prints how many there were.
+loop or a sentence on the argument says what is right. `pytest -n auto
+tests/test_inputs.py --hypothesis-profile nightly` tries more than 100,000 cases;
+conftest.py has the number of each profile, and prints how many there were.
 """
 
 import contextlib
@@ -32,6 +32,7 @@ from keras_nalu.datasets import COMPARISONS, OPERATIONS
 from keras_nalu.experiments import engines, report, runner, tasks
 from keras_nalu.experiments.experiment import Experiment
 from keras_nalu.experiments.suites import SUITES
+from keras_nalu.exporting import FORMATS
 from keras_nalu.layers import LAYERS
 from keras_nalu.training import draws, fused
 
@@ -579,7 +580,7 @@ SKIPPED = {
     "L2Loss reduction": lambda v: isinstance(v, str),
     "LastBatchLoss loss": lambda v: isinstance(v, dict),
     "BatchLossDeviation loss": lambda v: isinstance(v, dict),
-    "export format": lambda v: isinstance(v, str) and v in ("saved_model",),
+    "export format": lambda v: isinstance(v, str) and v in FORMATS,
     "select suite": lambda v: isinstance(v, str),
 }
 
