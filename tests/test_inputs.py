@@ -774,9 +774,9 @@ def test_an_initializer_on_a_shape(name, shape, seed):
     initializer = getattr(initializers, name)(seed=seed)
     listed = isinstance(shape, tuple | list | range) or np.ndim(shape) == 1
     sizes = listed and all(map(count(0), shape))
-    numbers = math.prod(max(int(size), 1) for size in shape) if sizes else 0
-    assume(not 1000 < numbers < 2**36)  # It fits the memory, and takes all of it.
-    if not sizes or len(shape) not in ranks or numbers > 1000:
+    total = math.prod(max(int(size), 1) for size in shape) if sizes else 0
+    assume(not 1000 < total < 2**36)  # It fits the memory, and takes all of it.
+    if not sizes or len(shape) not in ranks or total > 1000:
         if name == "Orthogonal" and sizes:
             with answered_or_refused():
                 initializer(shape)
