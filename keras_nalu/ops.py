@@ -29,9 +29,20 @@ def magnitude(x):
     return x * ops.sign(x)
 
 
+def matmul(x, W):
+    """`x W`, with all the digits of its dtype: by default JAX lets a GPU round float32
+    to 11 bits first."""
+    if backend.backend() != "jax":
+        return ops.matmul(x, W)
+    import jax
+
+    with jax.default_matmul_precision("highest"):
+        return ops.matmul(x, W)
+
+
 def linear(x, W):
     """`x W`: multiplied in the dtype of `x`, returned in float32 at least."""
-    return widen(ops.matmul(x, ops.cast(W, x.dtype)))
+    return widen(matmul(x, ops.cast(W, x.dtype)))
 
 
 def nac_weight(W_hat, M_hat):
@@ -41,7 +52,7 @@ def nac_weight(W_hat, M_hat):
 
 def log_space_product(x, W, epsilon):
     """`exp(log(|x| + epsilon) W)`: the product of the `|x_i| ** W_i`."""
-    return ops.exp(ops.matmul(ops.log(magnitude(widen(x)) + epsilon), W))
+    return ops.exp(matmul(ops.log(magnitude(widen(x)) + epsilon), W))
 
 
 def gated_product(x, W):
@@ -54,7 +65,7 @@ def signed_product(x, W, epsilon, omega):
     whose weight is not 0."""
     x = widen(x)
     log = ops.log(ops.maximum(magnitude(x), epsilon))
-    m = ops.exp(ops.minimum(ops.matmul(log, W), omega))
+    m = ops.exp(ops.minimum(matmul(log, W), omega))
     A = magnitude(W)
     return m * ops.prod(A * ops.expand_dims(ops.sign(x), -1) + (1 - A), axis=-2)
 

@@ -630,6 +630,25 @@ def slopes(layer, x, differentiate, training=False):
     return numpy(y), gradients
 
 
+@pytest.mark.skipif(BACKEND != "jax", reason="only JAX can be told by the product")
+@pytest.mark.parametrize("cls", LAYERS.values())
+def test_no_matrix_product_is_rounded_by_a_gpu(cls):
+    import jax
+
+    layer = cls(2)
+    layer.build((None, 3))
+
+    def total(weights, x):
+        y, _ = layer.stateless_call(weights, layer.non_trainable_variables, x)
+        return y.sum()
+
+    weights = [variable.value for variable in layer.trainable_variables]
+    jaxpr = str(jax.make_jaxpr(jax.grad(total, (0, 1)))(weights, np.ones((4, 3))))
+    products = jaxpr.count("dot_general[")
+    assert jaxpr.count("precision=(Precision.HIGHEST,") == products
+    assert bool(products) == (cls.__name__ not in {"NMU", "SNMU", "NRU"})
+
+
 @pytest.mark.parametrize("name", ["NACMul", "NPU", "RealNPU", "NaiveNPU"])
 def test_slope_of_the_magnitude_is_zero_at_zero(name, differentiate):
     layer, _ = draw(name)

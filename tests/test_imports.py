@@ -58,6 +58,8 @@ THIRD_PARTY = {
     "saving": FRAMEWORKS,
     "exporting": {"tensorflow", "onnxruntime", "ai_edge_litert"},
     "backup": {"torch"},
+    # Keras has no word for the digits of a matrix product.
+    "ops": {"jax"},
     "cli": {"rich", "scipy", "tensorboard"},
     "experiments": {"distributed", "matplotlib", "pandas", "scipy", "sklearn"},
     "reading": {"sympy"},

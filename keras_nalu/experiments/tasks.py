@@ -21,6 +21,7 @@ from keras import ops
 
 from keras_nalu import expect
 from keras_nalu.datasets import COMPARISONS, OPERATIONS
+from keras_nalu.ops import matmul
 
 
 def _below(name, low, high):
@@ -360,7 +361,7 @@ class Arithmetic(Task):
 
     def operands(self, x, seeds):
         """The two sums, `a` and `b`."""
-        sums = ops.matmul(x, self.masks(seeds))
+        sums = matmul(x, self.masks(seeds))
         return sums[..., :1], sums[..., 1:]
 
     def thresholds(self):

@@ -147,5 +147,5 @@ class MulMCFC(GatedLayer):
     def call(self, inputs, training=False):
         x = self.start(inputs, training)
         log = keras.ops.log(ops.widen(x))
-        y = keras.ops.exp(log @ self.kernel + ops.widen(self.bias))
+        y = keras.ops.exp(ops.matmul(log, self.kernel) + ops.widen(self.bias))
         return self.cast(y)

@@ -84,6 +84,6 @@ class NaiveNPU(ArithmeticLayer):
         log_r = keras.ops.log(ops.magnitude(x) + self.epsilon)
         k = np.pi * keras.ops.cast(x < 0, x.dtype)
         W_re, W_im = self.kernel, self.kernel_im
-        size = keras.ops.exp(log_r @ W_re - k @ W_im)
-        turn = k @ W_re + log_r @ W_im
+        size = keras.ops.exp(ops.matmul(log_r, W_re) - ops.matmul(k, W_im))
+        turn = ops.matmul(k, W_re) + ops.matmul(log_r, W_im)
         return self.cast(size * keras.ops.cos(turn))

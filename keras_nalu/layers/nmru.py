@@ -85,7 +85,7 @@ class NMRU(ArithmeticLayer):
         W = self.kernel
         divisors = away_from_zero(x + self.epsilon if training else x)
         z = keras.ops.concatenate([x, 1 / divisors], -1)
-        turns = keras.ops.matmul(keras.ops.cast(z < 0, z.dtype), W)
+        turns = ops.matmul(keras.ops.cast(z < 0, z.dtype), W)
         y = ops.gated_product(ops.magnitude(z), W) * keras.ops.cos(np.pi * turns)
         return self.cast(y)
 

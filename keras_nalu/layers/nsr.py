@@ -96,7 +96,7 @@ class NSR(ArithmeticLayer):
 
     def call(self, inputs, training=False):
         x = ops.widen(self.start(inputs, training))
-        d = x @ self.kernel_1 - x @ self.kernel_2
+        d = ops.matmul(x, self.kernel_1) - ops.matmul(x, self.kernel_2)
         d = keras.ops.reshape(d, (*keras.ops.shape(d)[:-1], *self.W_s.shape))
         sign = keras.ops.tanh(self.scale * d)
         zero = 1 - 2 * keras.ops.square(sign)

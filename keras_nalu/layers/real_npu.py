@@ -96,6 +96,6 @@ class RealNPU(GatedLayer):
         log_r = keras.ops.log(c * (ops.magnitude(x) + self.epsilon) + (1 - c))
         k = np.pi * c * keras.ops.cast(x < 0, x.dtype)
         W_re = self.kernel
-        size = keras.ops.exp(log_r @ W_re)
-        turn = k @ W_re
+        size = keras.ops.exp(ops.matmul(log_r, W_re))
+        turn = ops.matmul(k, W_re)
         return self.cast(size * keras.ops.cos(turn))
