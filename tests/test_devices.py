@@ -27,8 +27,9 @@ torch = pytest.mark.skipif(BACKEND != "torch", reason="PyTorch's processes")
 
 
 def environment(devices=1):
-    flag = f"--xla_force_host_platform_device_count={devices}"
-    return os.environ | {"KERAS_BACKEND": BACKEND, "XLA_FLAGS": flag}
+    flags = os.environ.get("XLA_FLAGS", "")
+    flags += f" --xla_force_host_platform_device_count={devices}"
+    return os.environ | {"KERAS_BACKEND": BACKEND, "XLA_FLAGS": flags}
 
 
 def free_ports(count):
