@@ -723,6 +723,7 @@ print(train(2), train(1), train(5))
     env = os.environ | {
         "KERAS_BACKEND": BACKEND,
         "XLA_FLAGS": f"--xla_dump_to={tmp_path}",
+        "JAX_ENABLE_COMPILATION_CACHE": "0",
     }
     out = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env=env
