@@ -1,4 +1,6 @@
+import collections
 import os
+import zlib
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -44,6 +46,28 @@ def pytest_configure(config):
         "filterwarnings",
         "ignore:__array__ implementation doesn't accept a copy:DeprecationWarning",
     )
+
+
+def pytest_addoption(parser):
+    parser.addoption("--share", metavar="K/N", help="run one of N shares of the slow")
+
+
+def pytest_collection_modifyitems(config, items):
+    left_out = set()
+    cases = collections.Counter()
+    k, n = map(int, (config.getoption("share") or "1/1").split("/"))
+    for item in items:
+        if only := item.get_closest_marker("only"):
+            if only.args != (keras.backend.backend(),):
+                item.add_marker(pytest.mark.skip(**only.kwargs))
+        elif item.get_closest_marker("slow"):
+            # Every share has cases of every test.
+            test = item.nodeid.partition("[")[0]
+            if (zlib.crc32(test.encode()) + cases[test]) % n != k - 1:
+                left_out.add(item)
+            cases[test] += 1
+    config.hook.pytest_deselected(items=[*left_out])
+    items[:] = [item for item in items if item not in left_out]
 
 
 def pytest_report_header():

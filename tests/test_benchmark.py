@@ -691,7 +691,7 @@ def test_the_tables_of_readme_are_those_of_the_committed_rows(suite, capsys):
     assert table.strip() in (ROOT / "README.md").read_text()
 
 
-@pytest.mark.skipif(not TORCH, reason="elsewhere it trains")
+@pytest.mark.only("torch", reason="elsewhere it trains")
 def test_the_command_says_what_pytorch_cannot(capsys, tmp_path):
     assert main([*BRIEF, "--output", str(tmp_path)]) == 2
     assert "a population trains on TensorFlow or JAX" in capsys.readouterr().err

@@ -731,7 +731,7 @@ def test_dtype_policies(cls, policy, variables, output, differentiate):
     assert {w.dtype for w in layer.weights} == {variables}
 
 
-@pytest.mark.skipif(BACKEND != "tensorflow", reason="keeps no float64")
+@pytest.mark.only("tensorflow", reason="keeps no float64")
 @each_layer
 def test_float64(cls):
     layer = cls(2, dtype="float64")

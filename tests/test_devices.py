@@ -21,9 +21,9 @@ HERE = Path(__file__).parent / "devices"
 SECONDS = 1500
 
 pytestmark = pytest.mark.slow
-jax = pytest.mark.skipif(BACKEND != "jax", reason="keras.distribution is for JAX")
-tensorflow = pytest.mark.skipif(BACKEND != "tensorflow", reason="TensorFlow's strategy")
-torch = pytest.mark.skipif(BACKEND != "torch", reason="PyTorch's processes")
+jax = pytest.mark.only("jax", reason="keras.distribution is for JAX")
+tensorflow = pytest.mark.only("tensorflow", reason="TensorFlow's strategy")
+torch = pytest.mark.only("torch", reason="PyTorch's processes")
 
 
 def environment(devices=1):

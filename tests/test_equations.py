@@ -467,7 +467,7 @@ def test_loops_are_what_the_authors_compute(file):
         assert_near(value, expected_of(data, name), bound, name)
 
 
-@pytest.mark.skipif(BACKEND != "tensorflow", reason="keeps no float64")
+@pytest.mark.only("tensorflow", reason="keeps no float64")
 @pytest.mark.parametrize("file", [f for f in SANE if not f.endswith("_f32")])
 def test_float64(file, differentiate):
     data, _ = vectors(file)
@@ -549,7 +549,7 @@ def test_against_scalar_loops(name, training, differentiate):
         assert (np.abs(got - value) <= EPS32 * error).all(), name
 
 
-@pytest.mark.skipif(BACKEND != "tensorflow", reason="keeps no float64")
+@pytest.mark.only("tensorflow", reason="keeps no float64")
 @each_form
 def test_against_scalar_loops_in_float64(name, training, differentiate):
     layer, x = draw(name, dtype="float64")
@@ -630,7 +630,7 @@ def slopes(layer, x, differentiate, training=False):
     return numpy(y), gradients
 
 
-@pytest.mark.skipif(BACKEND != "jax", reason="only JAX can be told by the product")
+@pytest.mark.only("jax", reason="cannot be told by the product")
 @pytest.mark.parametrize("cls", LAYERS.values())
 def test_no_matrix_product_is_rounded_by_a_gpu(cls):
     import jax

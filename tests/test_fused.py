@@ -140,7 +140,7 @@ def test_fit_and_evaluate_on_every_backend():
     assert_same(*logs)
 
 
-@pytest.mark.skipif(BACKEND != "torch", reason="there is a loop on the device")
+@pytest.mark.only("torch", reason="there is a loop on the device")
 def test_the_warning_is_one_line_and_names_the_caller():
     model = sgd_line()
     with pytest.warns(UserWarning, match=r"^Training") as caught:
@@ -799,7 +799,7 @@ def test_a_functional_model_of_a_class_of_ones_own_changes_no_other_class():
 
 
 @slow
-@pytest.mark.skipif(BACKEND != "tensorflow", reason="the step of TensorFlow")
+@pytest.mark.only("tensorflow", reason="the step of TensorFlow")
 def test_a_train_step_without_a_call():
     def make(cls):
         import tensorflow as tf

@@ -62,7 +62,7 @@ def test_the_command_knows_its_modules(capsys):
     assert error.startswith("keras-nalu: no module 'NUM'. Expected one of NAC, NACMul,")
 
 
-@pytest.mark.skipif(not TORCH, reason="elsewhere it trains")
+@pytest.mark.only("torch", reason="elsewhere it trains")
 def test_the_command_says_what_pytorch_cannot(capsys):
     assert main(["modules", "--only", "NMU"]) == 2
     out, err = capsys.readouterr()
@@ -71,9 +71,7 @@ def test_the_command_says_what_pytorch_cannot(capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow", reason="README's figures are TensorFlow's"
-)
+@pytest.mark.only("tensorflow", reason="README's figures are TensorFlow's")
 @pytest.mark.parametrize(
     ("module", "operation"),
     [("NAU", "subtract"), ("NMU", "multiply"), ("NPU", "divide")],

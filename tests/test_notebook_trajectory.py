@@ -133,6 +133,7 @@ def live(epochs):
     ("source", "fused", "epochs"),
     [*QUICK, *(pytest.param(*run, marks=pytest.mark.slow) for run in SLOW)],
 )
+@pytest.mark.only(BACKEND, reason="has other runs")
 def test_fit_follows_the_notebook(source, fused, epochs):
     truth = live(epochs) if source == "live" else recorded(source)
     ours, lines = run_fit(truth["X"], truth["start"], epochs, fused)

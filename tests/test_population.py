@@ -607,7 +607,7 @@ def most(y_true, y_pred):
     return keras.ops.max(y_pred)
 
 
-@pytest.mark.skipif(keras.backend.backend() != "jax", reason="JAX' generator")
+@pytest.mark.only("jax", reason="JAX' generator")
 @pytest.mark.parametrize("shape", [(), (4, 5), (2**9, 2**9), (100, 128, 100)])
 @pytest.mark.parametrize("bounds", [(0, 1), (-6, -1.2)])
 def test_many_numbers_are_those_of_few(shape, bounds):
@@ -1405,7 +1405,7 @@ def test_sparsity_error_of_every_member(tmp_path):
         np.testing.assert_allclose(logs[name], history[name][-1], rtol=1e-6)
 
 
-@pytest.mark.skipif(BACKEND != "tensorflow", reason="a strategy of TensorFlow")
+@pytest.mark.only("tensorflow", reason="a strategy of TensorFlow")
 def test_several_replicas_are_refused(lines, monkeypatch):
     monkeypatch.setattr(
         type(lines),

@@ -612,7 +612,7 @@ def test_other_schedules(cls, schedule):
     np.testing.assert_allclose(got, np.array([0.9, 0.7]) - 0.01 * total, atol=1e-5)
 
 
-@pytest.mark.skipif(BACKEND != "tensorflow", reason="keeps no float64")
+@pytest.mark.only("tensorflow", reason="keeps no float64")
 def test_schedule_in_float64():
     """Keras adds no loss of float64 to one of float32, not of its own L2 either."""
     layer = NMU(1, dtype="float64", kernel_regularizer=Sparsity(RAMP, low=0))

@@ -262,6 +262,7 @@ OTHERS = sorted({"jax", "tensorflow", "torch"} - {BACKEND})
 
 
 @pytest.mark.slow
+@pytest.mark.only(BACKEND, reason="has other others")
 @pytest.mark.filterwarnings("ignore:Training step by step")
 # PyTorch's own: a plain Keras model that JAX wrote is compiled there, too.
 @pytest.mark.filterwarnings("ignore:.torch.jit.script_method.:DeprecationWarning")
