@@ -277,7 +277,7 @@ def limited(tests, seconds, limit):
     chosen, total = {}, 0
     for test in tests:
         if chosen and total + seconds[test] > limit:
-            break
+            continue
         total += seconds[test]
         chosen[test] = len(chosen)
     return chosen, total
