@@ -328,6 +328,7 @@ def test_numbers_end_where_the_exact_ones_do(name, training, differentiate):
 
 #: What is otherwise on JAX, as it was seen; why is not known of all.
 ON_JAX = {
+    # These three by XLA's optimizer: right at --xla_backend_optimization_level=0.
     ("NALU", False): "a slope of 1e19 at [-1e19, 1e19], where the exact one overflows",
     ("SeparateNALU", False): "a slope of 0 at [-1e38, 1e38], as above",
     ("GNALU", False): "as NALU",
