@@ -73,11 +73,12 @@ def integer(
     raise invalid(name, value, expected, instead)
 
 
-def seed(name, value):
+def seed(name, value, bits=32):
     """An integer below 2**32, or `None`."""
     if value is None:
         return None
-    return integer(name, value, "None or an integer from 0 to 2**32 - 1", 0, 2**32, 0)
+    expected = f"None or an integer from 0 to 2**{bits} - 1"
+    return integer(name, value, expected, 0, 2**bits, 0)
 
 
 def flag(name, value):

@@ -394,7 +394,9 @@ def train_to_the_end(kind, folder, begun, when):
 
 def steps(run, tag):
     events = EventAccumulator(str(run), {"tensors": 0}).Reload()
-    return [event.step for event in events.Tensors(tag)]
+    # TensorBoard reads files by name; of one process and second, the tenth sorts
+    # before the ninth.
+    return sorted(event.step for event in events.Tensors(tag))
 
 
 @each_kind()

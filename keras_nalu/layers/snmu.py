@@ -35,7 +35,8 @@ class SNMU(ArithmeticLayer):
             every training step.
         noise_range: The bounds of the noise, or "batch" for 1 and `1 + 1 / std(x)`,
             with the deviation over all entries of the batch.
-        seed: An integer makes the noise reproducible.
+        seed: An integer from 0 to 2**32 - 1, on PyTorch to 2**31 - 1, makes the noise
+            reproducible.
         **kwargs: `name`, `dtype` and the other arguments of any Keras layer.
 
     Input shape: `(..., features)`, of rank 2 or more.
@@ -71,7 +72,9 @@ class SNMU(ArithmeticLayer):
         super().__init__(units, **kwargs)
         is_batch = isinstance(noise_range, str) and noise_range == "batch"
         self.noise_range: Any = noise_range if is_batch else _range(noise_range)
-        self.seed = expect.seed("seed", seed)
+        # On PyTorch Keras' generators keep their seed as an int32.
+        bits = 31 if keras.backend.backend() == "torch" else 32
+        self.seed = expect.seed("seed", seed, bits)
         self.seed_generator = keras.random.SeedGenerator(self.seed)
 
     def build(self, input_shape):
