@@ -599,6 +599,40 @@ def test_any_seed_leaves_room_for_what_is_counted(monkeypatch):
     assert 2**30 < seed < 2**31 - 2**16
 
 
+def uniform_of_jax(key, low, high):
+    import jax
+
+    key = np.array(key, "uint32")
+    return jax.random.uniform(key, (16, 3), "float32", low, high)
+
+
+def uniform_of_tensorflow(key, low, high):
+    import tensorflow as tf
+
+    draw = tf.function(tf.random.stateless_uniform, jit_compile=True)
+    return draw((16, 3), key, low, high, alg="threefry")
+
+
+def test_a_seeds_numbers_are_those_of_the_backends_generator():
+    """So a benchmark's rows can be computed again."""
+    backend = keras.backend.backend()
+    right = uniform_of_jax if backend == "jax" else uniform_of_tensorflow
+    bounds = [(0.0, 1.0), (-2.0, 5.0)]
+
+    def draw(stream):
+        unit = stream.uniform((16, 3))
+        return unit, stream.uniform((16, 3), -2.0, 5.0)
+
+    feed = draws.Draws(draw, 5, seed=7)
+    assert feed.batch_size == 16
+    for batch in range(3):
+        for call, drawn in enumerate(feed[batch]):
+            # A compiler may round the product and the sum at once.
+            np.testing.assert_allclose(
+                drawn, right([8 + call, batch], *bounds[call]), atol=2**-20
+            )
+
+
 def least(y_true, y_pred):
     return keras.ops.min(y_pred)
 
