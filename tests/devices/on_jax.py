@@ -83,7 +83,8 @@ def train(cls, data, way=None, **compiled):
     model = cls([keras.Input((2,)), rounded, layers.Dense(4, name="last")])
     sgd = optimizers.SGD(0.01, momentum=0.9)
     model.compile(sgd, "mse", metrics=["mae"], **compiled)
-    size = None if "a data set" in data or "drawn" in data else BATCH
+    # None is 32, where arrays are batched.
+    size = BATCH if data in ("arrays", "shuffled", "with a rest") else None
     history = model.fit(**DATA[data](), batch_size=size, epochs=3, verbose=0).history
     return model, history
 
@@ -148,6 +149,17 @@ def count_chunks(monkeypatch):
 
     monkeypatch.setattr(keras_nalu.Sequential, "_function", counted)
     return chunks
+
+
+def test_several_chunks_an_epoch_end_as_on_one_device(monkeypatch):
+    chunks = count_chunks(monkeypatch)
+    ends = [
+        train(keras_nalu.Sequential, "with a rest", way, steps_per_execution=7)
+        for way in (None, data_parallel)
+    ]
+    # 20 batches of the training and of the validation, in three each.
+    assert len(chunks) == 2 * 3 * (3 + 3)
+    assert_alike(*ends)
 
 
 def test_blocks_of_a_large_file_go_to_all_devices(monkeypatch):
