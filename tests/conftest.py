@@ -1,5 +1,6 @@
 import collections
 import os
+import signal
 import zlib
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
@@ -41,6 +42,8 @@ def pytest_terminal_summary(terminalreporter):
 
 
 def pytest_configure(config):
+    # A shell has what it starts in the background ignore it, and what that starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # Keras' own, with NumPy 2: keras/src/backend/tensorflow/core.py
     config.addinivalue_line(
         "filterwarnings",
