@@ -6,8 +6,8 @@ how long it takes, and lets Cosmic Ray change one thing after the other, as
 runs the tests that cover its line, the fastest first, until one fails. The same command
 again goes on where it was stopped; delete the folder to begin anew.
 
-`python tests/mutants.py training 200` takes 200 at random of those in files whose path
-has that word.
+`python tests/mutants.py main training 200` takes 200 at random of those in files whose
+path has that word.
 
 A clone needs `pip install -e ".[mutation]"`, and hours of one core.
 """
@@ -102,7 +102,8 @@ def sample(word, count):
         # Their identifiers are other ones every time.
         items = sorted(db.pending_work_items, key=lambda item: str(item.mutations))
         found = [i for i in items if word in str(i.mutations[0].module_path)]
-        chosen = found if count is None else random.Random(0).sample(found, int(count))
+        random.Random(0).shuffle(found)
+        chosen = found[: None if count is None else int(count)]
         others = {i.job_id for i in items} - {i.job_id for i in chosen}
         db.set_multiple_results(others, skipped)
 
