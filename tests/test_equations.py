@@ -237,8 +237,15 @@ def nau(x, o, W):
     return sum(x[i] * clip(W[i, o], -1, 1) for i in range(len(x)))
 
 
+def product(factors):
+    """In any order: its peak is that of the worst."""
+    y = math.prod(factors)
+    y.peak = max(y.peak, math.prod(max(1.0, abs(z.value)) for z in factors))
+    return y
+
+
 def nmu(x, o, W):
-    return math.prod(W[i, o] * x[i] + (1 - W[i, o]) for i in range(len(x)))
+    return product([W[i, o] * x[i] + (1 - W[i, o]) for i in range(len(x))])
 
 
 def snmu(x, o, W, noise=None):
