@@ -596,13 +596,15 @@ def experiment(**more):
         "module": "NAU",
         "task": tasks.SingleModule("add"),
         "layers": [],
-        "optimizer": SGD,
+        "optimizer": sgd(),
         "steps": 2000,
     }
     return Experiment(**given | more)
 
 
-SGD = keras.optimizers.SGD(0.1)
+@functools.cache
+def sgd():
+    return keras.optimizers.SGD(0.1)
 
 
 @pytest.mark.parametrize("thing", OTHERS)
