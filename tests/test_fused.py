@@ -949,6 +949,25 @@ def test_steps_per_execution_is_saved(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:Training step by step")
+@pytest.mark.parametrize("cls", [keras.Sequential, keras_nalu.Sequential])
+def test_it_is_compiled_as_another_before_it_is_built(cls):
+    model = cls([keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    copy = cls.from_config(model.get_config())
+    copy.compile_from_config(model.get_compile_config())
+    copy.fit(X, Y, batch_size=BATCH, verbose=0)
+    assert copy.optimizer.iterations == STEPS
+
+
+def test_it_is_compiled_as_another_without_an_optimizer():
+    model = keras_nalu.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile(None, "mse")
+    copy = keras_nalu.Sequential.from_config(model.get_config())
+    copy.compile_from_config(model.get_compile_config())
+    assert copy.optimizer is None
+
+
+@pytest.mark.filterwarnings("ignore:Training step by step")
 @pytest.mark.parametrize("name", ["fit", "evaluate"])
 def test_no_rows(name):
     if BACKEND == "torch":
