@@ -57,18 +57,21 @@ def pytest_addoption(parser):
 
 def pytest_collection_modifyitems(config, items):
     left_out = set()
-    cases = collections.Counter()
-    k, n = map(int, (config.getoption("share") or "1/1").split("/"))
+    # Their cases by test, as they come.
+    slow = collections.defaultdict(list)
     for item in items:
         if only := item.get_closest_marker("only"):
             if only.args != (keras.backend.backend(),):
                 item.add_marker(pytest.mark.skip(**only.kwargs))
         elif item.get_closest_marker("slow"):
-            # Every share has cases of every test.
-            test = item.nodeid.partition("[")[0]
-            if (zlib.crc32(test.encode()) + cases[test]) % n != k - 1:
+            slow[item.nodeid.partition("[")[0]].append(item)
+    k, n = map(int, (config.getoption("share") or "1/1").split("/"))
+    for test, cases in slow.items():
+        # Every share has cases of every test, the first two of one with few.
+        shares = n if len(cases) >= n else min(n, 2)
+        for i, item in enumerate(cases, zlib.crc32(test.encode())):
+            if i % shares != k - 1:
                 left_out.add(item)
-            cases[test] += 1
     config.hook.pytest_deselected(items=[*left_out])
     items[:] = [item for item in items if item not in left_out]
 
