@@ -939,6 +939,14 @@ def test_saved_and_loaded_it_trains_on(make, name, tmp_path):
 
 
 @ours
+@pytest.mark.parametrize("steps", [1, 2])
+def test_two_steps_are_fused_and_one_is_not(steps):
+    model = sgd_line(steps_per_execution=steps)
+    model.fit(X, Y, BATCH, verbose=0)
+    assert bool(model._loops) == (steps == 2)
+
+
+@ours
 @slow
 def test_steps_per_execution_is_saved(tmp_path):
     model = sgd_line(steps_per_execution=4)
