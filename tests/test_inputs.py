@@ -486,7 +486,7 @@ OTHERS = {
     "SingleModule operation": (
         make(tasks.SingleModule),
         "operation",
-        lambda v: isinstance(v, str) and v in tasks.FUNCTIONS,
+        lambda v: isinstance(v, str) and v in tasks.arithmetic.FUNCTIONS,
     ),
     "SingleModule inputs": (
         make(tasks.SingleModule, operation="add"),
