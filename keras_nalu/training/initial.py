@@ -75,3 +75,8 @@ def _initializers(model):
         (value, drawn_by.get(id(variable)))
         for value, variable in zip(values, variables_of(fresh), strict=True)
     ]
+
+
+def fixed(value):
+    """An initializer that gives this value."""
+    return lambda *_, **__: value

@@ -1,7 +1,6 @@
 """Many models of one architecture, trained as one."""
 
 import contextlib
-import functools
 import itertools
 import math
 import types
@@ -14,13 +13,10 @@ from keras import ops
 from keras_nalu import expect
 from keras_nalu.layers.base import walk_layers
 from keras_nalu.training import devices, draws, feeds
+from keras_nalu.training.elementwise import clip, expect_elementwise, unclipped
 from keras_nalu.training.fused import Fused, arguments, told, watch
-from keras_nalu.training.initial import draw_members, variables_of
-
-#: Keras' optimizers that treat every weight by itself: each member of stacked weights
-#: is updated as it would be alone. A class of one's own says so: `elementwise = True`.
-ELEMENTWISE = "Adadelta Adagrad Adam Adamax AdamW Ftrl Lion Nadam RMSprop SGD".split()
-QUANTILES = {"": 0.5, "_min": 0, "_q1": 0.25, "_q3": 0.75, "_max": 1}
+from keras_nalu.training.initial import draw_members, fixed, variables_of
+from keras_nalu.training.scores import Scores, quantiles, scorer_of
 
 
 @keras.saving.register_keras_serializable(package="keras_nalu")
@@ -109,7 +105,7 @@ class Population(Fused, keras.Model):
             ):
                 self.add_weight(
                     shape=(self.size, *variable.shape),
-                    initializer=functools.partial(_given, value),
+                    initializer=fixed(value),
                     dtype=variable.dtype,
                     trainable=index < trainable,
                     constraint=_of_each(variable.constraint),
@@ -172,7 +168,7 @@ class Population(Fused, keras.Model):
         run_eagerly=False,
         **kwargs,
     ):
-        optimizer = _elementwise(keras.optimizers.get(optimizer))
+        optimizer = expect_elementwise(keras.optimizers.get(optimizer))
         if run_eagerly or not kwargs.get("jit_compile", True):
             raise ValueError(
                 "A population is compiled as a whole, and does not run eagerly. Look "
@@ -191,7 +187,7 @@ class Population(Fused, keras.Model):
             "weighted_metrics": weighted_metrics,
         }
         self._hidden.given = given
-        self._hidden.scorer = _scorer(self.template)
+        self._hidden.scorer = scorer_of(self.template)
         metrics = watch(self.template, given)
         self._hidden.scorer.compile("sgd", **given)
         if self._scores is not None:
@@ -384,7 +380,7 @@ class Population(Fused, keras.Model):
 
             if training:
                 gradients, seen = gradient(lose, values["trainable"])
-                gradients = _clip(self.optimizer, gradients)
+                gradients = clip(self.optimizer, gradients)
             else:
                 gradients, seen = [], lose(values["trainable"])[1]
             y_pred, scores, state = seen
@@ -397,7 +393,7 @@ class Population(Fused, keras.Model):
         _assign(self.non_trainable_variables, state)
         _assign(self._scores.variables, scores)
         if training:
-            with _unclipped(self.optimizer):
+            with unclipped(self.optimizer):
                 self.optimizer.apply(gradients, self.trainable_variables)
         return logs
 
@@ -522,7 +518,7 @@ class Population(Fused, keras.Model):
         )
         scorer.reset_metrics()
         with self._spread_scope(stacked=True):
-            self._scores = _Scores(self.size, scorer.metrics_variables)
+            self._scores = Scores(self.size, scorer.metrics_variables)
 
     def _first_batch(self, call):
         x, y, weight = (call.get(name) for name in ("x", "y", "sample_weight"))
@@ -562,41 +558,9 @@ class Population(Fused, keras.Model):
         return ops.vectorized_map(member, values)
 
     def _read_logs(self, kind, logs):
-        """Quantiles, of the members that did not diverge; Keras logs single numbers."""
-        names = self._hidden.names
-        logs = {name: ops.convert_to_numpy(logs[name]) for name in names}
+        logs = {name: ops.convert_to_numpy(logs[name]) for name in self._hidden.names}
         self._hidden.logs[kind] = logs
-        alive = np.isfinite(logs["loss"])
-        read = {}
-        for name, values in logs.items():
-            finite = values[alive & np.isfinite(values)]
-            levels = list(QUANTILES.values())
-            of_members = np.quantile(finite, levels) if finite.size else [np.nan] * 5
-            read |= {
-                name + suffix: float(value)
-                for suffix, value in zip(QUANTILES, of_members, strict=True)
-            }
-        read["diverged"] = int(np.sum(~alive))
-        return read
-
-
-class _Scores(keras.metrics.Metric):
-    """What the metrics have counted, of every member. Keras resets it."""
-
-    def __init__(self, size, variables):
-        super().__init__(name="scores")
-        self._fresh = [
-            np.stack([ops.convert_to_numpy(variable)] * size) for variable in variables
-        ]
-        for variable, value in zip(variables, self._fresh, strict=True):
-            initializer = functools.partial(_given, value)
-            self.add_variable(value.shape, initializer, variable.dtype)
-
-    def reset_state(self):
-        _assign(self.variables, self._fresh)
-
-    def result(self):
-        return {}
+        return quantiles(logs)
 
 
 def _is_array(a):
@@ -627,77 +591,7 @@ def _fresh(given):
     )
 
 
-def _given(value, *_, **__):
-    return value
-
-
 def _of_each(constraint):
     if constraint is None:
         return None
     return lambda w: ops.vectorized_map(constraint, ops.convert_to_tensor(w))
-
-
-def _elementwise(optimizer):
-    known = [getattr(keras.optimizers, name) for name in ELEMENTWISE]
-    if type(optimizer) not in known and not getattr(optimizer, "elementwise", False):
-        raise ValueError(
-            "Expected an optimizer that treats every weight by itself: each member is "
-            f"to train as it would alone. Received: {type(optimizer).__name__}. "
-            f"Try one of {', '.join(ELEMENTWISE)}; or, where that is so of a class of "
-            "your own, give it `elementwise = True`."
-        )
-    clips = optimizer.clipnorm is not None or optimizer.global_clipnorm is not None
-    if clips and optimizer.gradient_accumulation_steps:
-        raise ValueError(
-            "A population clips by norm what each step gives. Received: `clipnorm` or "
-            "`global_clipnorm`, and gradient_accumulation_steps="
-            f"{optimizer.gradient_accumulation_steps}. Try larger batches."
-        )
-    return optimizer
-
-
-def _clip(optimizer, gradients):
-    """Clips one member's gradients by norm; of all members at once Keras' own would."""
-    both = optimizer.global_clipnorm, optimizer.clipnorm
-    limit = next((limit for limit in both if limit is not None), None)
-    if limit is None:
-        return gradients
-    # Not `ops.norm`, which TensorFlow refuses to a scalar.
-    norms = [ops.sqrt(ops.sum(ops.square(gradient))) for gradient in gradients]
-    if optimizer.global_clipnorm is not None:
-        norms = [ops.sqrt(sum(ops.square(norm) for norm in norms))] * len(norms)
-    return [
-        gradient * (limit / ops.maximum(norm, limit))
-        for gradient, norm in zip(gradients, norms, strict=True)
-    ]
-
-
-@contextlib.contextmanager
-def _unclipped(optimizer):
-    names = "clipnorm", "global_clipnorm"
-    limits = {name: getattr(optimizer, name) for name in names}
-    vars(optimizer).update(dict.fromkeys(names))
-    try:
-        yield
-    finally:
-        vars(optimizer).update(limits)
-
-
-def _scorer(model):
-    """A model of nothing but outputs: its loss and metrics are those of one member."""
-
-    def stand_in(output, name=None):
-        return keras.Input(output.shape[1:], dtype=output.dtype, name=name)
-
-    if isinstance(model, keras.Sequential):
-        outputs = stand_in(model.outputs[0])
-    elif isinstance(model.output, dict):
-        outputs = {
-            name: stand_in(output, name) for name, output in model.output.items()
-        }
-    else:
-        names = dict(zip(map(id, model.outputs), model.output_names, strict=True))
-        outputs = keras.tree.map_structure(
-            lambda output: stand_in(output, names[id(output)]), model.output
-        )
-    return keras.Model(outputs, outputs)

@@ -1,0 +1,57 @@
+"""Optimizers that update each member of a population as it would be alone."""
+
+import contextlib
+
+import keras
+from keras import ops
+
+#: Keras' optimizers that treat every weight by itself: each member of stacked weights
+#: is updated as it would be alone. A class of one's own says so: `elementwise = True`.
+ELEMENTWISE = "Adadelta Adagrad Adam Adamax AdamW Ftrl Lion Nadam RMSprop SGD".split()
+
+
+def expect_elementwise(optimizer):
+    known = [getattr(keras.optimizers, name) for name in ELEMENTWISE]
+    if type(optimizer) not in known and not getattr(optimizer, "elementwise", False):
+        raise ValueError(
+            "Expected an optimizer that treats every weight by itself: each member is "
+            f"to train as it would alone. Received: {type(optimizer).__name__}. "
+            f"Try one of {', '.join(ELEMENTWISE)}; or, where that is so of a class of "
+            "your own, give it `elementwise = True`."
+        )
+    clips = optimizer.clipnorm is not None or optimizer.global_clipnorm is not None
+    if clips and optimizer.gradient_accumulation_steps:
+        raise ValueError(
+            "A population clips by norm what each step gives. Received: `clipnorm` or "
+            "`global_clipnorm`, and gradient_accumulation_steps="
+            f"{optimizer.gradient_accumulation_steps}. Try larger batches."
+        )
+    return optimizer
+
+
+def clip(optimizer, gradients):
+    """Clips one member's gradients by norm; of all members at once Keras' own would."""
+    both = optimizer.global_clipnorm, optimizer.clipnorm
+    limit = next((limit for limit in both if limit is not None), None)
+    if limit is None:
+        return gradients
+    # Not `ops.norm`, which TensorFlow refuses to a scalar.
+    norms = [ops.sqrt(ops.sum(ops.square(gradient))) for gradient in gradients]
+    if optimizer.global_clipnorm is not None:
+        norms = [ops.sqrt(sum(ops.square(norm) for norm in norms))] * len(norms)
+    return [
+        gradient * (limit / ops.maximum(norm, limit))
+        for gradient, norm in zip(gradients, norms, strict=True)
+    ]
+
+
+@contextlib.contextmanager
+def unclipped(optimizer):
+    """Without Keras' own clipping, which is by the norm over all members."""
+    names = "clipnorm", "global_clipnorm"
+    limits = {name: getattr(optimizer, name) for name in names}
+    vars(optimizer).update(dict.fromkeys(names))
+    try:
+        yield
+    finally:
+        vars(optimizer).update(limits)
