@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import inspect
 import itertools
 
 import keras
@@ -1004,6 +1005,22 @@ def test_mistakes_are_answered_as_keras_does(x, fit):
             model.fit(x, **fit, verbose=0)
         messages.append(str(error.value)[:60])
     assert messages[0] == messages[1]
+
+
+@ours
+def test_validation_data_makes_a_split_void():
+    data = {"validation_data": (X, Y)}
+    split = train(keras_nalu.Sequential, line, (X, Y), validation_split=0.3, **data)
+    assert_same(split, train(keras_nalu.Sequential, line, (X, Y), **data))
+
+
+@pytest.mark.parametrize("name", ["compile", "fit", "evaluate", "predict"])
+def test_signatures_and_help_are_keras(name):
+    for cls in (keras_nalu.Model, keras_nalu.Sequential, keras_nalu.Population):
+        if (cls, name) != (keras_nalu.Population, "compile"):
+            ours, keras_own = getattr(cls, name), getattr(keras.Model, name)
+            assert inspect.signature(ours) == inspect.signature(keras_own)
+            assert ours.__doc__ == keras_own.__doc__
 
 
 @ours

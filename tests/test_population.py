@@ -1401,6 +1401,7 @@ def test_compiling_anew():
     population.compile("adam", "mae", metrics=["mse", "msle"])
     assert [*evaluate(population)] == ["loss", "mse", "msle"]
     assert [*fit(population).members] == ["loss", "mse", "msle"]
+    assert len(population.metrics) == 2
 
 
 @pytest.mark.slow

@@ -30,7 +30,7 @@ ITERATED_STEPS = 100
 ENDLESS = feeds.Arrays, draws.Draws
 
 
-def _like(method):
+def like(method):
     """Gives a method the signature and the documentation of Keras'."""
 
     def decorate(function):
@@ -56,7 +56,7 @@ class Fused(Base):
     #: What the metrics come to, where the last chunk of steps has told.
     _results = None
 
-    @_like(keras.Model.compile)
+    @like(keras.Model.compile)
     def compile(self, *args, **kwargs):
         call = arguments(keras.Model.compile, self, args, kwargs)
         steps = call.setdefault("steps_per_execution", "auto")
@@ -83,7 +83,7 @@ class Fused(Base):
         if self.built and self.optimizer is not None:
             self.optimizer.build(self.trainable_variables)
 
-    @_like(keras.Model.fit)
+    @like(keras.Model.fit)
     def fit(self, *args, **kwargs):
         call = arguments(keras.Model.fit, self, args, kwargs)
         _expect_sizes(call)
@@ -142,7 +142,7 @@ class Fused(Base):
         for data, kept in zip(self._drawn, state["drawn"], strict=True):
             data.restore(kept)
 
-    @_like(keras.Model.evaluate)
+    @like(keras.Model.evaluate)
     def evaluate(self, *args, **kwargs):
         call = arguments(keras.Model.evaluate, self, args, kwargs)
         _expect_sizes(call)
@@ -162,6 +162,7 @@ class Fused(Base):
         with self._fed("test", feed, within_fit) as fused:
             return super().evaluate(**call if fused else plain)
 
+    @like(keras.Model.predict)
     def predict(self, *args, **kwargs):
         # Within `fit` too: what predicts is made for this many steps, and unrolls them.
         steps, self.steps_per_execution = self.steps_per_execution, self._own_steps()

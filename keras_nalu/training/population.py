@@ -4,7 +4,6 @@ import contextlib
 import itertools
 import math
 import types
-from typing import Any
 
 import keras
 import numpy as np
@@ -14,7 +13,7 @@ from keras_nalu import expect
 from keras_nalu.layers.base import walk_layers
 from keras_nalu.training import devices, draws, feeds
 from keras_nalu.training.elementwise import clip, expect_elementwise, unclipped
-from keras_nalu.training.fused import Fused, arguments, told, watch
+from keras_nalu.training.fused import Fused, arguments, like, told, watch
 from keras_nalu.training.initial import draw_members, fixed, variables_of
 from keras_nalu.training.scores import Scores, quantiles, scorer_of
 
@@ -94,7 +93,7 @@ class Population(Fused, keras.Model):
         self.seed = np.random.randint(2**31) if seed is None else seed  # noqa: NPY002
         # Where Keras does not look for weights: the template's are not trained.
         self._hidden = types.SimpleNamespace(
-            model=model, logs={}, member_logs={}, own=None
+            model=model, logs={}, member_logs={}, own=None, scores=None
         )
         self._hidden.spread = devices.members(self.size)
         values = [*draw_members(model, self.size, self.seed)]
@@ -112,7 +111,6 @@ class Population(Fused, keras.Model):
                     autocast=False,
                     name=variable.path.replace("/", "_"),
                 )
-        self._scores: Any = None
         self.built = True
 
     @property
@@ -123,6 +121,11 @@ class Population(Fused, keras.Model):
     @property
     def _population_size(self):
         return self.size
+
+    @property
+    def metrics(self):
+        scores = self._hidden.scores
+        return super().metrics + ([] if scores is None else [scores])
 
     @property
     def member_logs(self):
@@ -190,9 +193,7 @@ class Population(Fused, keras.Model):
         self._hidden.scorer = scorer_of(self.template)
         metrics = watch(self.template, given)
         self._hidden.scorer.compile("sgd", **given)
-        if self._scores is not None:
-            del self._scores
-        self._scores = None
+        self._hidden.scores = None
         # Without the loss, which is the scorer's: Keras would try it on all members.
         super().compile(optimizer, **kwargs)
         self.loss = loss
@@ -229,6 +230,7 @@ class Population(Fused, keras.Model):
                 "DataParallel())` first, or one device."
             )
 
+    @like(keras.Model.fit)
     def fit(self, *args, **kwargs):
         call = arguments(keras.Model.fit, self, args, kwargs)
         self._admit(call)
@@ -270,6 +272,7 @@ class Population(Fused, keras.Model):
             f"val_{name}": values for name, values in held_out.items()
         }
 
+    @like(keras.Model.evaluate)
     def evaluate(self, *args, **kwargs):
         call = arguments(keras.Model.evaluate, self, args, kwargs)
         if call.get("_use_cached_eval_dataset"):
@@ -282,6 +285,7 @@ class Population(Fused, keras.Model):
         logs = self._hidden.logs["test"]
         return logs if as_dictionary else list(logs.values())
 
+    @like(keras.Model.predict)
     def predict(self, x, *args, **kwargs):
         call = {"x": x}
         self._admit(call)
@@ -391,7 +395,7 @@ class Population(Fused, keras.Model):
             member, {"x": x, "y": y, "sample_weight": sample_weight}
         )
         _assign(self.non_trainable_variables, state)
-        _assign(self._scores.variables, scores)
+        _assign(self._hidden.scores.variables, scores)
         if training:
             with unclipped(self.optimizer):
                 self.optimizer.apply(gradients, self.trainable_variables)
@@ -406,7 +410,7 @@ class Population(Fused, keras.Model):
             "non_trainable": _tensors(self.non_trainable_variables),
         }
         if scores:
-            stacked["scores"] = _tensors(self._scores.variables)
+            stacked["scores"] = _tensors(self._hidden.scores.variables)
         if own:
             stacked |= keras.tree.map_structure(lambda a: ops.moveaxis(a, 1, 0), shared)
             shared = {}
@@ -497,7 +501,7 @@ class Population(Fused, keras.Model):
 
     def _open_scores(self, call):
         """The state of every member's metrics, once it is known what they measure."""
-        if not self.compiled or self._scores is not None:
+        if not self.compiled or self._hidden.scores is not None:
             return
         batch = self._first_batch(call)
         x, *labels = keras.utils.unpack_x_y_sample_weight(batch)
@@ -518,7 +522,7 @@ class Population(Fused, keras.Model):
         )
         scorer.reset_metrics()
         with self._spread_scope(stacked=True):
-            self._scores = Scores(self.size, scorer.metrics_variables)
+            self._hidden.scores = Scores(self.size, scorer.metrics_variables)
 
     def _first_batch(self, call):
         x, y, weight = (call.get(name) for name in ("x", "y", "sample_weight"))
