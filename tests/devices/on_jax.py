@@ -253,7 +253,7 @@ def test_a_population_is_the_same_spread_over_devices(data):
     of_members = [
         *population.weights,
         *population.optimizer.variables[2:],
-        *population._scores.variables,
+        *population.metrics[-1].variables,
     ]
     for variable in of_members:
         shards = variable.value.addressable_shards
