@@ -67,8 +67,9 @@ def pytest_collection_modifyitems(config, items):
             slow[item.nodeid.partition("[")[0]].append(item)
     k, n = map(int, (config.getoption("share") or "1/1").split("/"))
     for test, cases in slow.items():
-        # Every share has cases of every test, the first two of one with few.
-        shares = n if len(cases) >= n else min(n, 2)
+        # Every share has cases of every test; where there are too few, the first shares
+        # have one each, and a test of one case is in the first share or the second.
+        shares = min(n, max(2, len(cases)))
         for i, item in enumerate(cases, zlib.crc32(test.encode())):
             if i % shares != k - 1:
                 left_out.add(item)
