@@ -154,6 +154,17 @@ def test_the_warning_is_one_line_and_names_the_caller():
     assert warning.filename == __file__
 
 
+def test_a_model_without_weights():
+    losses = []
+    for cls in (keras_nalu.Sequential, keras.Sequential):
+        model = cls([keras.Input((3,)), layers.ReLU()])
+        model.compile(loss="mse")
+        with warns_on_torch() if cls in PLAIN else contextlib.nullcontext():
+            losses.append(model.evaluate(X, X, BATCH, verbose=0))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+    assert losses[1] > 0
+
+
 @pytest.mark.parametrize(
     "compiled",
     [
