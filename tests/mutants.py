@@ -7,7 +7,7 @@ runs the tests that cover its line, the fastest first, until one fails. The same
 again goes on where it was stopped; delete the folder to begin anew.
 
 `python tests/mutants.py main training 200` takes 200 at random of those in files whose
-path has that word.
+path has that word; a number after it is the seed, 0 else.
 
 A clone needs `pip install -e ".[mutation]"`, and hours of one core.
 """
@@ -34,13 +34,13 @@ import types
 ROOT = pathlib.Path(__file__).parent.parent
 TREE = ROOT / "logs" / "mutants"
 SESSION = "session"
-#: A mutant that survives on the first is tested on the second.
-BACKENDS = "tensorflow", "jax"
+#: A mutant that survives on the first is tested on the second. Of the slow tests each
+#: runs what it runs in CI.
+BACKENDS = {"tensorflow": "2/5", "jax": "1/5"}
 #: What a mutant's tests took without it, at most: the slowest are left out.
 LIMIT = float(os.environ.get("MUTANTS_LIMIT", 120))
 #: And what those took that are tried first, which kill most.
 QUICK = 15.0
-#: The slow ones, too.
 OPTIONS = ["-q", "-m", "", "-p", "no:cacheprovider"]
 #: Who knows the modules that are mutated; the first are the fastest.
 TESTS = [
@@ -55,7 +55,7 @@ TESTS = [
 UNSEEN = "tests/test_devices.py::test_several_devices"
 
 
-def main(word="", count=None):
+def main(word="", count=None, seed=0):
     if not TREE.exists():
         leave_out = shutil.ignore_patterns(".*", "logs", "__pycache__", "notebooks")
         shutil.copytree(ROOT, TREE, ignore=leave_out)
@@ -77,7 +77,7 @@ def main(word="", count=None):
     if not pathlib.Path(SESSION).exists():
         run("cosmic-ray", "init", "tests/mutants.toml", SESSION)
         run("cr-filter-operators", SESSION, "tests/mutants.toml")
-        sample(word, count)
+        sample(word, count, seed)
     for backend in BACKENDS:
         pathlib.Path(backend).unlink(missing_ok=True)
     servers = [start("serve", backend) for backend in BACKENDS]
@@ -93,7 +93,7 @@ def main(word="", count=None):
     report()
 
 
-def sample(word, count):
+def sample(word, count, seed):
     from cosmic_ray.work_db import use_db
     from cosmic_ray.work_item import WorkerOutcome, WorkResult
 
@@ -102,7 +102,7 @@ def sample(word, count):
         # Their identifiers are other ones every time.
         items = sorted(db.pending_work_items, key=lambda item: str(item.mutations))
         found = [i for i in items if word in str(i.mutations[0].module_path)]
-        random.Random(0).shuffle(found)
+        random.Random(int(seed)).shuffle(found)
         chosen = found[: None if count is None else int(count)]
         others = {i.job_id for i in items} - {i.job_id for i in chosen}
         db.set_multiple_results(others, skipped)
@@ -110,6 +110,7 @@ def sample(word, count):
 
 def measure(backend):
     os.environ |= {"KERAS_BACKEND": backend, "COVERAGE_FILE": backend + ".coverage"}
+    OPTIONS.extend(["--share", BACKENDS[backend]])
     import pytest
 
     seconds = collections.Counter()
@@ -129,6 +130,7 @@ def measure(backend):
 
 def serve(backend):
     os.environ |= {"KERAS_BACKEND": backend, "PYTHONDONTWRITEBYTECODE": "1"}
+    OPTIONS.extend(["--share", BACKENDS[backend]])
     sys.dont_write_bytecode = True
     import keras
     import pytest
