@@ -126,9 +126,11 @@ ONE = Number(1)
 def function(z, value, slope, of=None):
     """A value whose slope is a number, or is one of the result."""
     result = Number(value, abs(value if of is None else of))
-    slope = slope(result) if callable(slope) else slope
-    result.error += abs(number(slope).value) * z.error
-    result.parents, result.peak = ((z, slope),), max(result.peak, z.peak)
+    of_result = slope if callable(slope) else lambda _: slope
+    result.error += abs(number(of_result(result)).value) * z.error
+    # With all of the result's error, which is that of its slope, too.
+    result.parents = ((z, of_result(result)),)
+    result.peak = max(result.peak, z.peak)
     return result
 
 
