@@ -627,6 +627,22 @@ def test_callbacks_see_batches_at_the_steps_where_keras_has_them(steps):
     assert [event[:2] for event in ours] == [event[:2] for event in plain]
 
 
+def test_a_batch_is_of_32_rows():
+    losses = []
+    for cls in (keras_nalu.Sequential, keras.Sequential):
+        with warns_on_torch() if cls in PLAIN else contextlib.nullcontext():
+            history = sgd_line(cls).fit(X, Y, shuffle=False, verbose=0)
+        losses.append(history.history["loss"])
+    np.testing.assert_allclose(*losses, 1e-6)
+
+
+def test_a_prediction_is_seen_batch_by_batch():
+    seen, callback = [], keras.callbacks.Callback()
+    callback.on_predict_batch_end = lambda batch, logs: seen.append(batch)
+    sgd_line().predict(X, BATCH, verbose=0, callbacks=[callback])
+    assert seen == [*range(STEPS)]
+
+
 @ours
 @slow
 @pytest.mark.parametrize(("flops", "chunks"), [(2.5, 3), (1e9, 1)])
@@ -754,7 +770,7 @@ def test_validation_leaves_the_last_batchs_loss_alone():
     assert logs["val_last_batch_loss"][-1] > 100 * logs["last_batch_loss"][-1]
 
 
-def doubling(cls):
+def doubling(cls, name="double"):
     class Own(cls):
         def __init__(self):
             super().__init__()
@@ -766,7 +782,7 @@ def doubling(cls):
         def train_step(self, *arguments):
             result = super().train_step(*arguments)
             logs, *state = result if BACKEND == "jax" else (result,)
-            logs = {"double": 2 * logs["loss"]}
+            logs = {name: 2 * logs["loss"]}
             return (logs, *state) if state else logs
 
     return Own()
@@ -774,8 +790,12 @@ def doubling(cls):
 
 @ours
 @slow
-def test_a_train_step_of_ones_own():
-    assert_follows_keras(doubling, (X, Y))
+@pytest.mark.parametrize("name", ["double", "loss"])
+def test_a_train_step_of_ones_own(name):
+    """Keras takes the metric of that name, if there is one."""
+    compiled = dict(optimizer="sgd", loss="mse")
+    make = functools.partial(doubling, name=name)
+    assert_follows_keras(make, (X, Y), lambda: compiled)
 
 
 @slow

@@ -21,7 +21,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from test_equations import LOOPS, number, numbers
 
@@ -1088,6 +1088,7 @@ def test_data_beyond_the_memory_is_refused(size):
 # Models.
 
 
+@example(value=-1, name="seed")
 @cases(value=ANYTHING, name=st.sampled_from(["size", "seed", "model"]))
 def test_an_argument_of_a_population(value, name):
     if BACKEND == "torch":

@@ -921,7 +921,7 @@ def test_so_many_members_that_a_chunk_is_one_step():
     assert np.all(np.diff(history.members["loss"], axis=0) < 0)
 
 
-def test_one_that_diverges_disturbs_no_other(lines):
+def test_one_that_diverges_disturbs_no_other(lines, capsys):
     alone = fit(lines, epochs=3, validation_data=(X, Y))
     expected = weights_of(lines)
     start = [np.array(w) for w in _line_population()[1]]
@@ -943,7 +943,9 @@ def test_one_that_diverges_disturbs_no_other(lines):
             np.testing.assert_allclose(history.history[name + suffix], quantiles, 1e-6)
     losses = evaluate(lines)["loss"]
     assert np.isfinite(losses).tolist() == [True, False, False, True]
+    capsys.readouterr()
     best = lines.best(X, Y, batch_size=BATCH)
+    assert capsys.readouterr().out == ""
     lowest = 3 if losses[3] < losses[0] else 0
     assert_same(best.get_weights(), [w[lowest] for w in expected])
 

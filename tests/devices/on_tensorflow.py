@@ -1,6 +1,7 @@
 """On two devices of TensorFlow: run by test_devices.py in a process of its own."""
 
 import contextlib
+import re
 
 import keras
 import numpy as np
@@ -105,10 +106,12 @@ def test_fused_fit_ends_as_on_one_device(data, strategy):
 @pytest.mark.parametrize("steps", ["auto", 4])
 def test_a_data_set_goes_step_by_step(steps, strategy):
     alone = train(keras_nalu.Sequential, "a data set", steps_per_execution=steps)
-    with pytest.warns(UserWarning, match=r"step by step.*cuts the batches of a data"):
+    said = r"step by step.*cuts the batches of a data"
+    with pytest.warns(UserWarning, match=said) as caught:
         ours = train(
             keras_nalu.Sequential, "a data set", strategy, steps_per_execution=steps
         )
+    assert __file__ in {w.filename for w in caught if re.search(said, str(w.message))}
     assert_alike(alone, ours)
 
 
