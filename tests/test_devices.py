@@ -138,3 +138,6 @@ def test_fit_in_a_process_group_says_which_engine_to_take():
         assert "does not put the gradients of PyTorch's processes" in said["fit"]
         assert "Received: a process group of 2. Try KERAS_BACKEND=jax" in said["fit"]
         assert said["evaluate"] > 0
+    # One that is alone trains as it does without a group.
+    (alone,) = ended(start("torch", free_ports(1), 1, 0))
+    assert alone.keys() == {"evaluate"}

@@ -132,6 +132,9 @@ def test_fused_fit_ends_as_on_one_device(data, way, monkeypatch):
     np.testing.assert_allclose(answers, X @ first @ kernel + bias, rtol=1e-5)
     error = model.evaluate(X, Y, BATCH, verbose=0)[1]
     np.testing.assert_allclose(error, np.abs(answers - Y).mean(), rtol=1e-5)
+    loops = [*model._loops]
+    model.evaluate(X, Y, BATCH, verbose=0)
+    assert [*model._loops] == loops
 
 
 def count_chunks(monkeypatch):
@@ -190,6 +193,8 @@ def test_uneven_batches(steps):
     fails("319 rows, in batches of 16", model.fit, X[1:], Y[1:], BATCH)
     fails("307 rows, .*", model.fit, X, Y, BATCH, validation_split=0.04)
     fails("33 rows, .*", model.fit, X, Y, BATCH, validation_data=(X[:33], Y[:33]))
+    of_40 = {"validation_data": (X[:40], Y[:40]), "validation_batch_size": 20}
+    fails("40 rows, in batches of 20", model.fit, X, Y, BATCH, **of_40)
     fails("33 rows, .*", model.evaluate, X[:33], Y[:33])
 
     def assert_still(weights):

@@ -103,6 +103,18 @@ def test_fused_fit_ends_as_on_one_device(data, strategy):
     assert model.evaluate(X, Y, verbose=0)[0] < 100
 
 
+def test_logs_of_a_batch_are_means_also_those_of_several_numbers(strategy):
+    seen = []
+    keep = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: seen.append(np.shape(logs["f1_score"]))
+    )
+    with strategy.scope():
+        model = keras_nalu.Sequential([keras.Input((2,)), layers.Dense(4)])
+        model.compile("sgd", "mse", metrics=[keras.metrics.F1Score(threshold=1.0)])
+    model.fit(X, np.float32(Y > 6), BATCH, verbose=0, callbacks=[keep])
+    assert seen == [(4,)]
+
+
 @pytest.mark.parametrize("steps", ["auto", 4])
 def test_a_data_set_goes_step_by_step(steps, strategy):
     alone = train(keras_nalu.Sequential, "a data set", steps_per_execution=steps)
