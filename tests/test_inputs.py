@@ -14,6 +14,7 @@ import inspect
 import io
 import json
 import math
+import os
 import re
 import zipfile
 from pathlib import Path
@@ -1099,6 +1100,13 @@ def test_an_argument_of_a_population(value, name):
     assume(not right and not (name == "seed" and is_integer(value) and value >= 0))
     with refused(name):
         keras_nalu.Population(**given)
+
+
+def test_a_population_beyond_the_memory_is_refused():
+    numbers = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(100)])
+    with refused("size"):
+        keras_nalu.Population(model, numbers // 100)
 
 
 @functools.cache
