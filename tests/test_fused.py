@@ -188,6 +188,18 @@ def test_trains_step_by_step_on_demand_and_without_a_warning(compiled):
     assert_same(*logs)
 
 
+def test_a_layer_that_cannot_be_compiled_trains_step_by_step():
+    seen = []
+    model = sgd_line()
+    # What Keras' own layers say of themselves where they leave the backend.
+    model.layers[0].supports_jit = False
+    step = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: seen.append(batch)
+    )
+    model.fit(X, Y, BATCH, verbose=0, callbacks=[step])
+    assert seen == [*range(STEPS)]
+
+
 @pytest.mark.parametrize("steps", [0, -1, 2.5, "x", None])
 def test_wrong_steps_per_execution(steps):
     with pytest.raises(ValueError, match=r"'auto' or a positive integer. Received: "):
