@@ -294,8 +294,10 @@ def select(name, text, lines, data, seconds, kills):
         for n in range(node.body[0].lineno, node.end_lineno + 1)
     }
     if not lines <= inside:
-        # What runs when the module is imported concerns all who use it.
-        tests = set().union(*of_line.values())
+        # What runs when the module is imported concerns all who use it, and who asks
+        # for a constant or a signature runs no line of it.
+        files = {t.split("::")[0] for t in set().union(*of_line.values())}
+        tests = {t for t in seconds if t.split("::")[0] in files}
     elif of_line:
         tests = set().union(*(of_line.get(line, ()) for line in lines))
         # The other backend's is skipped at once.
