@@ -1167,6 +1167,21 @@ def test_without_labels():
 
 
 @ours
+def test_metrics_that_a_model_computes_itself_are_what_keras_makes_of_them():
+    losses = []
+    for cls in (keras_nalu.Sequential, keras.Sequential):
+
+        class Doubled(cls):
+            def compute_metrics(self, *args, **kwargs):
+                logs = super().compute_metrics(*args, **kwargs)
+                return {name: 2 * value for name, value in logs.items()}
+
+        model = sgd_line(Doubled)
+        losses += model.fit(X, Y, BATCH, shuffle=False, verbose=0).history["loss"]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+@ours
 @slow
 def test_steps_are_capped_as_in_keras():
     keras.config.set_max_steps_per_epoch(3)
