@@ -244,6 +244,13 @@ def test_of_any_layer(parts):
 
 
 @slow
+def test_of_steps_in_time_of_any_number():
+    make = stacked(dense(), shape=(None, 3))
+    data = X.reshape(-1, 2, 3), Y.reshape(-1, 2, 1)
+    assert_trains_as_alone(make, compiling(), data, batch_size=4)
+
+
+@slow
 def test_recurrent_layers_train_uncompiled_on_tensorflow(recwarn):
     make = stacked(
         lambda: layers.Reshape((3, 1)), lambda: layers.LSTM(4), dense(), shape=(3,)
