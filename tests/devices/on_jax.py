@@ -232,7 +232,12 @@ def batches():
 MEMBERS_DATA = {
     "shared": lambda: {"x": X, "y": PRODUCT, "validation_data": (X[:33], PRODUCT[:33])},
     "with a rest": lambda: {"x": X[:309], "y": PRODUCT[:309], "validation_split": 0.1},
-    "own": lambda: {"x": OWN, "y": OWN.prod(2, keepdims=True), "shuffle": False},
+    "own": lambda: {
+        "x": OWN,
+        "y": OWN.prod(2, keepdims=True),
+        "sample_weight": OWN[..., 0],
+        "shuffle": False,
+    },
     "drawn": lambda: {"x": members_draw, "steps_per_epoch": 20},
     "a generator": lambda: {"x": batches(), "steps_per_epoch": 20, "shuffle": False},
 }
@@ -281,6 +286,22 @@ def test_a_population_is_the_same_spread_over_devices(data):
     for a, b in zip(told, answers(population), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4)
     assert population.best(X, PRODUCT).evaluate(X, PRODUCT, 32, 0)[0] < 1
+
+
+def test_each_device_has_the_data_of_its_members_alone(monkeypatch):
+    seen = []
+    put = jax.make_array_from_process_local_data
+
+    def spy(*args):
+        seen.append(put(*args))
+        return seen[-1]
+
+    monkeypatch.setattr(jax, "make_array_from_process_local_data", spy)
+    populate("own", data_parallel)
+    assert {array.ndim for array in seen} == {3, 4}
+    for array in seen:
+        shards = array.addressable_shards
+        assert {shard.data.shape[2] for shard in shards} == {SIZE // DEVICES}
 
 
 def answers(population):
