@@ -1166,6 +1166,14 @@ def test_without_labels():
     assert_follows_keras(make, (X,), lambda: compiled, cls=keras_nalu.Sequential)
 
 
+@pytest.mark.only("jax", reason="variables are changed in place there")
+def test_weights_are_not_held_twice():
+    model = sgd_line()
+    before = [variable.value for variable in model.weights]
+    model.fit(X, Y, BATCH, verbose=0)
+    assert all(value.is_deleted() for value in before)
+
+
 @ours
 def test_metrics_that_a_model_computes_itself_are_what_keras_makes_of_them():
     losses = []
