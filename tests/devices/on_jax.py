@@ -163,7 +163,7 @@ def test_several_chunks_an_epoch_end_as_on_one_device(steps, monkeypatch):
     ]
     # 20 batches of the training and of the validation; the rest is the 20th.
     in_each = -(-20 // steps)
-    assert len(chunks) == 2 * 3 * (in_each + in_each)
+    assert len(chunks) == 2 * 3 * 2 * in_each
     assert_alike(*ends)
 
 
