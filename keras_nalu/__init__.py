@@ -48,9 +48,9 @@ if TYPE_CHECKING:
     from keras_nalu.reading import formula as formula
     from keras_nalu.saving import load_model as load_model
     from keras_nalu.tensorboard import TensorBoard as TensorBoard
-    from keras_nalu.training import Model as Model
-    from keras_nalu.training import Population as Population
-    from keras_nalu.training import Sequential as Sequential
+    from keras_nalu.models import Model as Model
+    from keras_nalu.models import Population as Population
+    from keras_nalu.models import Sequential as Sequential
 
     __version__: str
 
@@ -82,9 +82,9 @@ _ROOMS = {
     "SNMU": "layers",
     "SeparateNALU": "layers",
     "SharedINALU": "layers",
-    "Model": "training",
-    "Population": "training",
-    "Sequential": "training",
+    "Model": "models",
+    "Population": "models",
+    "Sequential": "models",
     "SparsityError": "metrics",
     "StopWhenSolved": "callbacks",
     "TensorBoard": "tensorboard",

@@ -13,6 +13,7 @@ import numpy as np
 
 from keras_nalu import expect
 from keras_nalu.layers.base import walk_layers
+from keras_nalu.models.run import current
 
 VERSION = 1
 
@@ -181,7 +182,7 @@ class BackupAndRestore(keras.callbacks.CallbackList):
             "history": self._history,
             "stopped": model.stop_training,
             "variables": [keras.ops.convert_to_numpy(v) for v in _variables(model)],
-            "fit": model.fit_state() if hasattr(model, "fit_state") else None,
+            "fit": run.state() if (run := current(model)) else None,
             "numpy": np.random.get_state(legacy=False),  # noqa: NPY002
             "python": random.getstate(),
             "torch": _torch().get_rng_state() if _torch() else None,
@@ -202,8 +203,8 @@ class BackupAndRestore(keras.callbacks.CallbackList):
             # NumPy's files do not know bfloat16.
             dtype = keras.ops.convert_to_numpy(variable).dtype
             variable.assign(value.view(dtype) if value.dtype.kind == "V" else value)
-        if state["fit"]:
-            model.restore_fit_state(state["fit"])
+        if state["fit"] and (run := current(model)):
+            run.restore(state["fit"])
         for callback, kept in zip(self.callbacks, state["callbacks"], strict=True):
             _restore_callback(callback, kept)
         version, numbers, more = state["python"]

@@ -23,7 +23,7 @@ MODULES = [
 #: Those whose examples train for seconds.
 TRAIN = {
     *("keras_nalu.backup", "keras_nalu.callbacks"),
-    *("keras_nalu.experiments.experiment", "keras_nalu.training.population"),
+    *("keras_nalu.experiments.experiment", "keras_nalu.models.population"),
 }
 
 

@@ -35,7 +35,7 @@ from keras_nalu.experiments.experiment import Experiment
 from keras_nalu.experiments.suites import SUITES
 from keras_nalu.exporting import FORMATS
 from keras_nalu.layers import LAYERS
-from keras_nalu.training import draws, fused
+from keras_nalu.models import draws, fused
 
 BACKEND = keras.backend.backend()
 EPS32 = np.finfo("float32").eps

@@ -12,7 +12,7 @@ from keras_nalu.datasets import generate_dataset
 from keras_nalu.layers import NALU
 from keras_nalu.losses import L2Loss
 from keras_nalu.metrics import IsCloseAccuracy, LastBatchLoss
-from keras_nalu.training import Sequential
+from keras_nalu.models import Sequential
 
 BACKEND = keras.backend.backend()
 WEIGHTS = ("W_hat", "M_hat", "G")

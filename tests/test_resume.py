@@ -403,7 +403,7 @@ def steps(run, tag):
 def test_killed_at_any_moment(kind, tmp_path):
     """Also before the first epoch, and while a backup is half written."""
     processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload(["keras", "keras_nalu.training"])
+    processes.set_forkserver_preload(["keras", "keras_nalu.models"])
     moments = np.random.default_rng(len(kind))
     for kills in range(KILLS + 1):
         begun = processes.Event()

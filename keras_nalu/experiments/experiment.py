@@ -17,8 +17,8 @@ from keras_nalu.experiments import inalu
 from keras_nalu.experiments.tasks import Task
 from keras_nalu.layers.base import ArithmeticLayer, walk_layers
 from keras_nalu.metrics import SparsityError
-from keras_nalu.training import Population
-from keras_nalu.training.draws import Draws
+from keras_nalu.models import Population
+from keras_nalu.models.feeds.drawn import Draws
 
 #: By name, what a paper does between the steps: functions of a `Log`, that return
 #: callbacks. A paper's of one's own is added here.

@@ -35,7 +35,7 @@ from keras_nalu.layers import INALU, NALU, SharedINALU
 from keras_nalu.layers.base import GatedLayer, walk_layers
 from keras_nalu.metrics import BatchLossDeviation, LastBatchLoss
 from keras_nalu.regularizers import INALUPenalty, LinearRamp
-from keras_nalu.training import Population
+from keras_nalu.models import Population
 
 
 @keras.saving.register_keras_serializable(package="keras_nalu")

@@ -15,7 +15,7 @@ from keras_nalu.regularizers import (
     Sparsity,
     StepwiseGrowth,
 )
-from keras_nalu.training import Population
+from keras_nalu.models import Population
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,7 @@ from keras_nalu.layers import NALU
 from keras_nalu.losses import L2Loss
 from keras_nalu.metrics import IsCloseAccuracy, LastBatchLoss
 from keras_nalu.reading import formula
-from keras_nalu.training import Population, Sequential
+from keras_nalu.models import Population, Sequential
 
 
 @dataclasses.dataclass(frozen=True)

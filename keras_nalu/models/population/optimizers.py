@@ -5,6 +5,8 @@ import contextlib
 import keras
 from keras import ops
 
+from keras_nalu.private import decays
+
 #: Keras' optimizers that treat every weight by itself: each member of stacked weights
 #: is updated as it would be alone. A class of one's own says so: `elementwise = True`.
 ELEMENTWISE = "Adadelta Adagrad Adam Adamax AdamW Ftrl Lion Nadam RMSprop SGD".split()
@@ -27,6 +29,15 @@ def expect_elementwise(optimizer):
             f"{optimizer.gradient_accumulation_steps}. Try larger batches."
         )
     return optimizer
+
+
+def exclude_as(other, optimizer, pairs):
+    """Leaves out of the weight decay what `exclude_from_weight_decay` has left out of
+    the other's: the second of each pair of variables, as the first."""
+    if optimizer.weight_decay and not optimizer.built:
+        left_out = [new for old, new in pairs if not decays(other, old)]
+        if left_out:
+            optimizer.exclude_from_weight_decay(var_list=left_out)
 
 
 def clip(optimizer, gradients):

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_nalu.training.initial import fixed
+from keras_nalu.models.population.initial import fixed
 
 QUANTILES = {"": 0.5, "_min": 0, "_q1": 0.25, "_q3": 0.75, "_max": 1}
 
@@ -26,26 +26,6 @@ class Scores(keras.metrics.Metric):
 
     def result(self):
         return {}
-
-
-def scorer_of(model):
-    """A model of nothing but outputs: its loss and metrics are those of one member."""
-
-    def stand_in(output, name=None):
-        return keras.Input(output.shape[1:], dtype=output.dtype, name=name)
-
-    if isinstance(model, keras.Sequential):
-        outputs = stand_in(model.outputs[0])
-    elif isinstance(model.output, dict):
-        outputs = {
-            name: stand_in(output, name) for name, output in model.output.items()
-        }
-    else:
-        names = dict(zip(map(id, model.outputs), model.output_names, strict=True))
-        outputs = keras.tree.map_structure(
-            lambda output: stand_in(output, names[id(output)]), model.output
-        )
-    return keras.Model(outputs, outputs)
 
 
 def quantiles(logs):

@@ -1,5 +1,3 @@
-"""A feed whose batches a function draws on the device, from numbers of its own."""
-
 import dataclasses
 from collections.abc import Callable
 
@@ -7,7 +5,10 @@ import keras
 import numpy as np
 
 from keras_nalu import expect
-from keras_nalu.training import feeds
+from keras_nalu.models import backends
+from keras_nalu.models.arrays import count_rows, map_arrays
+from keras_nalu.models.feeds.base import Feed
+from keras_nalu.models.feeds.readers import INNER_STEPS
 
 
 class Stream:
@@ -25,7 +26,7 @@ class Stream:
         seed = self.seed + keras.ops.convert_to_tensor([self.calls, 0], "int32")
         members = self.members if members is None else members
         shape = tuple(shape) if members is None else (members, *shape)
-        return feeds.backend_module().uniform(seed, shape, low, high)
+        return backends.current().uniform(seed, shape, low, high)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Drawing:
 
     draw: Callable
     members: int | None
-    block: int = feeds.INNER_STEPS
+    block: int = INNER_STEPS
 
     def __call__(self, seed, start):
         def batch(i):
@@ -42,18 +43,16 @@ class Drawing:
             data = self.draw(Stream(seed + counter, self.members))
             if self.members is None:
                 return data
-            return feeds.map_arrays(lambda a: keras.ops.moveaxis(a, 0, 1), data)
+            return map_arrays(lambda a: keras.ops.moveaxis(a, 0, 1), data)
 
         return batch
 
 
-class Draws(keras.utils.PyDataset):
-    """Batches that a function draws on the device, without end.
+class Draws(Feed):
+    """Batches that a function draws on the device.
 
     The same in every epoch, if it `repeats`. A seed makes them reproducible.
     """
-
-    num_batches = None
 
     def __init__(self, draw, steps, members=None, seed=None, repeats=False):
         super().__init__()
@@ -73,7 +72,7 @@ class Draws(keras.utils.PyDataset):
         # The calls of `uniform` count on from the first number, the batches from the
         # second.
         self.seed = keras.ops.convert_to_tensor([seed, 0], "int32")
-        self.batch_size = feeds.count_rows(self[0])
+        self.batch_size = count_rows(self[0])
 
     def __getitem__(self, index):
         return self.reader(self.seed, 0)(keras.ops.convert_to_tensor(index, "int32"))
@@ -82,14 +81,13 @@ class Draws(keras.utils.PyDataset):
         self.position = 0
 
     def state(self):
-        """At the end of an epoch."""
         return {"seed": self.seed, "count": self.count}
 
     def restore(self, state):
         self.seed = keras.ops.convert_to_tensor(state["seed"], "int32")
         self.count = state["count"]
 
-    def chunk(self, steps, _):
+    def chunk(self, steps, iterator):
         steps = min(steps, self.steps - self.position)
         if self.repeats:
             self.count = self.position

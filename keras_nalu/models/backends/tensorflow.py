@@ -1,0 +1,152 @@
+"""What training needs of TensorFlow itself: the loop over steps, and the like."""
+
+import contextvars
+import functools
+import warnings
+
+import keras
+import tensorflow as tf
+
+from keras_nalu.models.backends.base import Backend
+
+_without_xla = contextvars.ContextVar("without_xla", default=False)
+
+
+class TensorFlow(Backend):
+    loops = True
+
+    def runs_eagerly(self):
+        return tf.config.functions_run_eagerly()
+
+    def spreads(self, model):
+        return model.distribute_strategy.num_replicas_in_sync > 1
+
+    def refuse_to_fit(self, model):
+        distribution = keras.distribution.distribution()
+        if distribution is not None and distribution.device_mesh.devices.size > 1:
+            raise ValueError(
+                "`keras.distribution` is for JAX; on TensorFlow Keras trains on one "
+                f"device in spite of it. Received: {distribution}. Try "
+                "KERAS_BACKEND=jax, or make the model within "
+                "`tf.distribute.MirroredStrategy().scope()`."
+            )
+        strategy = model.distribute_strategy
+        if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+            return
+        if strategy.num_replicas_in_sync > len(strategy.extended.worker_devices):
+            raise ValueError(
+                "Keras' `fit` does not train under MultiWorkerMirroredStrategy "
+                "(https://github.com/keras-team/keras/issues/20585). Try "
+                "KERAS_BACKEND=jax with `keras.distribution.initialize` and "
+                "`keras.distribution.DataParallel`, or a loop of your own around "
+                "`strategy.run`."
+            )
+
+    def make_loop(self, step, reader, devices):
+        """The state is in the model's variables. The last step stands after the loop,
+        for its logs."""
+        step = tf.function(step, autograph=False)
+
+        def loop(data, first, last):
+            def block(start):
+                batch = reader(data, start)
+
+                def one(i):
+                    step(batch(i))
+                    return (i + 1,)
+
+                end = tf.minimum(start + reader.block, last)
+                tf.while_loop(lambda i: i < end, one, (start,))
+                return (start + reader.block,)
+
+            if reader.block:
+                tf.while_loop(lambda start: start < last, block, (first,))
+            return step(reader(data, last)(last))
+
+        function = self.compiled(loop)
+        return lambda data, first, last: (
+            function(data, tf.constant(first), tf.constant(last)),
+        )
+
+    def compiled(self, function):
+        """Compiled by XLA; where XLA refuses an operation, as under a debug mode,
+        without it, and in the end with nothing in it that is XLA's alone."""
+        ways = iter(
+            [
+                tf.function(function, jit_compile=True, autograph=False),
+                tf.function(function, autograph=False),
+                self._bare(tf.function(function, autograph=False)),
+            ]
+        )
+        way = next(ways)
+
+        def call(*args):
+            nonlocal way
+            while True:
+                try:
+                    return way(*args)
+                except tf.errors.InvalidArgumentError as error:
+                    following = next(ways, None) if _is_refused(error) else None
+                    if following is None:
+                        raise
+                    way = following
+                warnings.warn(
+                    "XLA cannot compile this on TensorFlow: it runs without, many "
+                    "times slower. Try KERAS_BACKEND=jax.",
+                    stacklevel=2,
+                )
+
+        return call
+
+    def _bare(self, function):
+        def call(*args):
+            token = _without_xla.set(True)
+            try:
+                return function(*args)
+            finally:
+                _without_xla.reset(token)
+
+        return call
+
+    def draw_each(self, draw, states):
+        # Not `vectorized_map`, which makes the same loop of random numbers, and warns.
+        each = tf.function(lambda states: keras.ops.map(draw, states), autograph=False)
+        if self.runs_eagerly():
+            return each(states)
+        # Called as it is, it warns of retracing, whatever the function.
+        return each.get_concrete_function(states)(states)
+
+    def uniform(self, seed, shape, low, high):
+        if not self.runs_eagerly() and not _without_xla.get():
+            try:
+                return _uniform(shape, low, high)(seed)
+            except tf.errors.InvalidArgumentError as error:
+                if not _is_refused(error):
+                    raise
+        dtype = keras.config.floatx()
+        return tf.random.stateless_uniform(shape, seed, low, high, dtype)
+
+    def gradient(self, function, weights):
+        with tf.GradientTape() as tape:
+            tape.watch(weights)
+            loss, more = function(weights)
+        return tape.gradient(loss, weights), more
+
+
+def _is_refused(error):
+    """Whether XLA says that it cannot compile; TensorFlow has no type for that."""
+    return "unsupported operations" in error.message
+
+
+@functools.cache
+def _uniform(shape, low, high):
+    # The default generator takes four times as long on a processor; this one is for XLA
+    # alone.
+    @tf.function(jit_compile=True, autograph=False)
+    def uniform(seed):
+        dtype = keras.config.floatx()
+        return tf.random.stateless_uniform(
+            shape, seed, low, high, dtype, alg="threefry"
+        )
+
+    return uniform

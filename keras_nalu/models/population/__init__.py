@@ -1,0 +1,1 @@
+from keras_nalu.models.population.population import Population as Population

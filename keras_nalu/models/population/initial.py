@@ -1,0 +1,85 @@
+"""The initial weights of many models at once."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_nalu.layers.base import walk_layers
+from keras_nalu.models import backends
+from keras_nalu.private import initializer_of
+
+
+def variables_of(model):
+    return [*model.trainable_variables, *model.non_trainable_variables]
+
+
+def initial_values(model, size, seed, kept=frozenset()):
+    """The initial values of every weight, of all members.
+
+    What is trained is drawn anew for every member, from the seed and the member's
+    number alone, whatever seed an initializer was given: with that all members were the
+    same. What is not trained is the template's, such as the statistics of a
+    Normalization or a frozen layer, and so are the variables whose `id` is in `kept`;
+    but what counts steps begins anew, and each member has seeds of its own.
+    """
+    fresh, initializers = _clone(model)
+    counters = _counters(fresh)
+    keys = np.random.SeedSequence(seed).generate_state(len(initializers))
+    old = variables_of(model)
+    trainable = len(model.trainable_variables)
+    for index, variable in enumerate(variables_of(fresh)):
+        states = np.stack([np.full(size, keys[index]), np.arange(size)], axis=1)
+        states = states.astype("uint32")
+        initializer = initializers[index]
+        if variable.name == "seed_generator_state":
+            yield states
+        elif id(variable) in counters:
+            yield np.stack([ops.convert_to_numpy(variable)] * size)
+        elif index >= trainable or id(old[index]) in kept:
+            yield np.stack([ops.convert_to_numpy(old[index])] * size)
+        elif _draws(initializer):
+            yield _draw(variable, initializer, states)
+        else:
+            yield np.stack([ops.convert_to_numpy(variable)] * size)
+
+
+def _clone(model):
+    """A copy with initial weights, and what gives each weight its value."""
+    if model.compiled:
+        # Keras compiles the copy of a model that is, which no scope allows.
+        model = keras.Model(model.inputs, model.outputs)
+    with keras.StatelessScope():
+        fresh = keras.models.clone_model(model)
+        initializers = [initializer_of(variable) for variable in variables_of(fresh)]
+    return fresh, initializers
+
+
+def _counters(model):
+    """The variables that count the steps of what follows a schedule."""
+    return {
+        id(regularizer.steps)
+        for layer in walk_layers(model)
+        for regularizer in getattr(layer, "scheduled", ())
+    }
+
+
+def _draws(initializer):
+    config = getattr(initializer, "get_config", dict)()
+    return "seed" in config
+
+
+def _draw(variable, initializer, states):
+    generator = keras.random.SeedGenerator(0)
+    config = {**initializer.get_config(), "seed": generator}
+    seeded = initializer.from_config(config)
+
+    def draw(state):
+        with keras.StatelessScope(state_mapping=[(generator.state, state)]):
+            return seeded(variable.shape, dtype=variable.dtype)
+
+    return backends.current().draw_each(draw, ops.convert_to_tensor(states))
+
+
+def fixed(value):
+    """An initializer that gives this value."""
+    return lambda *_, **__: value

@@ -1,0 +1,132 @@
+"""The step of one member: from what it has to what it has next, and nothing else."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_nalu.models import backends
+from keras_nalu.models.model import watch
+from keras_nalu.models.population.initial import variables_of
+from keras_nalu.models.population.optimizers import clip
+from keras_nalu.models.population.scores import Scores
+
+
+class Member:
+    """What a member computes, whichever it is: its values come in and go out.
+
+    `values` are what it has, by name: `trainable`, `non_trainable` and `scores`, what
+    its metrics have counted; and the batch, `x`, `y` and `sample_weight`.
+
+    Args:
+        template: The model that every member is.
+        compiled: The loss and metrics, as `compile` takes them; without them it can
+            only predict.
+    """
+
+    scorer: Any
+    #: What the metrics of all members have counted, once a batch was seen.
+    scores: Any = None
+
+    def __init__(self, template, compiled=None):
+        self.template = template
+        self.compiled = compiled
+        self.weight_metrics = []
+        if compiled is not None:
+            self.weight_metrics = watch(template, compiled)
+            self.scorer = scorer_of(template)
+            self.scorer.compile("sgd", **compiled)
+        #: The names in the logs, once a batch was seen.
+        self.names = []
+
+    def open(self, size, x, y, sample_weight):
+        """Sees on a batch what the metrics of so many members count."""
+        rows = keras.tree.flatten(x)[0].shape[0]
+        y_pred = keras.tree.map_structure(
+            lambda o: ops.zeros((rows, *(n or 1 for n in o.shape[1:])), o.dtype),
+            self.scorer.input,
+        )
+        self.scorer.compute_loss(None, y, y_pred, sample_weight)
+        self.names = [*self.scorer.compute_metrics(None, y, y_pred, sample_weight)]
+        self.scorer.reset_metrics()
+        self.scores = Scores(size, self.scorer.metrics_variables)
+
+    def predict(self, values, training):
+        """The outputs, the weights that are not trained, and the penalties."""
+        return self.template.stateless_call(
+            values["trainable"],
+            values["non_trainable"],
+            values["x"],
+            training=training,
+            return_losses=True,
+        )
+
+    def train(self, values, optimizer):
+        """The gradients, the weights that are not trained, the logs and the scores."""
+        gradient = backends.current().gradient
+        gradients, seen = gradient(
+            lambda trainable: self._lose(values | {"trainable": trainable}, True),
+            values["trainable"],
+        )
+        return clip(optimizer, gradients), *self._measure(values, *seen)
+
+    def test(self, values):
+        """The same, without gradients."""
+        _, seen = self._lose(values, False)
+        return [], *self._measure(values, *seen)
+
+    def measure_weights(self, values):
+        """What each metric of the weights comes to."""
+        mapping = list(zip(variables_of(self.template), values, strict=True))
+        with keras.StatelessScope(state_mapping=mapping):
+            return [metric.measure() for metric in self.weight_metrics]
+
+    def _lose(self, values, training):
+        """The loss, and what was seen on the way."""
+        y_pred, state, losses = self.predict(values, training)
+        y, weight = values.get("y"), values.get("sample_weight")
+        with self._scope(values["scores"]) as scope:
+            loss = self.scorer.compute_loss(None, y, y_pred, weight, training)
+            if len(loss.shape):
+                raise ValueError(
+                    "A member's loss must be one number. Received: a loss of shape "
+                    f"{tuple(loss.shape)}. Give it a reduction, such as 'sum'."
+                )
+            loss = loss + sum(losses)
+            rows = keras.tree.flatten(y_pred)[0].shape[0]
+            self.scorer.metrics[0].update_state(loss, sample_weight=rows)
+        return loss, (y_pred, state, self._counted(scope))
+
+    def _measure(self, values, y_pred, state, scores):
+        y, weight = values.get("y"), values.get("sample_weight")
+        with self._scope(scores) as scope:
+            logs = self.scorer.compute_metrics(None, y, y_pred, weight)
+        return state, logs, self._counted(scope)
+
+    def _scope(self, scores):
+        mapping = list(zip(self.scorer.metrics_variables, scores, strict=True))
+        return keras.StatelessScope(state_mapping=mapping)
+
+    def _counted(self, scope):
+        variables = self.scorer.metrics_variables
+        return [scope.get_current_value(variable) for variable in variables]
+
+
+def scorer_of(model):
+    """A model of nothing but outputs: its loss and metrics are those of one member."""
+
+    def stand_in(output, name=None):
+        return keras.Input(output.shape[1:], dtype=output.dtype, name=name)
+
+    if isinstance(model, keras.Sequential):
+        outputs = stand_in(model.outputs[0])
+    elif isinstance(model.output, dict):
+        outputs = {
+            name: stand_in(output, name) for name, output in model.output.items()
+        }
+    else:
+        names = dict(zip(map(id, model.outputs), model.output_names, strict=True))
+        outputs = keras.tree.map_structure(
+            lambda output: stand_in(output, names[id(output)]), model.output
+        )
+    return keras.Model(outputs, outputs)

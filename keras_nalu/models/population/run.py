@@ -1,0 +1,80 @@
+"""A call of a population's `fit` or `evaluate`, and how it is planned."""
+
+import numpy as np
+from keras import ops
+
+from keras_nalu.models import backends
+from keras_nalu.models.feeds.datasets import Iterated
+from keras_nalu.models.feeds.drawn import Draws
+from keras_nalu.models.planning import Planner
+from keras_nalu.models.population.scores import quantiles
+from keras_nalu.models.run import Run
+
+
+class PopulationRun(Run):
+    """Keeps what every member has logged."""
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        #: By kind of step, of the last chunk, what every member has logged by name.
+        self.logs = {}
+        #: Of the last epoch, and of all.
+        self.epoch = {}
+        self.seen = {}
+        self.model.begin(self)
+
+    def finish(self, kind, logs, state):
+        logs = self.model.member_values(logs, state)
+        self.logs[kind] = {name: ops.convert_to_numpy(a) for name, a in logs.items()}
+        return super().finish(kind, quantiles(self.logs[kind]), state)
+
+    def end_epoch(self, logs):
+        """What every member has logged of an epoch; with its validation, if any."""
+        held_out = self.logs["test"] if "val_loss" in logs else {}
+        self.epoch = self.logs["train"] | {
+            f"val_{name}": value for name, value in held_out.items()
+        }
+        for name, value in self.epoch.items():
+            self.seen.setdefault(name, []).append(value)
+
+    def history(self):
+        return {name: np.stack(values) for name, values in self.seen.items()}
+
+    def state(self):
+        return super().state() | {"members": self.history()}
+
+    def restore(self, state):
+        super().restore(state)
+        self.seen = {name: [*values] for name, values in state["members"].items()}
+
+
+class PopulationPlanner(Planner):
+    """Plans a call that Keras could not do: nothing is handed back to it."""
+
+    run = PopulationRun
+
+    def _plan(self, call, plan):
+        # Keras says what is missing where it is not compiled.
+        return plan(dict(call)) if self.model.compiled else None
+
+    def expect(self, call, trains):
+        if backends.current().spreads(self.model):
+            raise ValueError(
+                "A population spreads its members on JAX, if it is made after "
+                "`keras.distribution.set_distribution`. Received: one that was made "
+                "for one device, and several devices. Try `KERAS_BACKEND=jax` with "
+                "`keras.distribution.set_distribution(keras.distribution."
+                "DataParallel())` first, or one device."
+            )
+
+    def devices(self):
+        return self.model.devices()
+
+    def draws(self, draw, steps):
+        return Draws(draw, steps, self.model.size)
+
+    def other_data(self, steps, reason):
+        return Iterated(steps)
+
+    def expect_chunk(self, steps, feed):
+        """Nothing: a chunk of one step is the population's, too."""
