@@ -97,42 +97,6 @@ def path(name, value, instead="'logs/run'"):
     raise invalid(name, value, "the path of a file or folder", instead)
 
 
-def shape(name, value, instead="(2, 3)"):
-    """A tuple of sizes, which all together fit the memory."""
-    expected = f"a tuple of sizes, each 0 or more, {FITTING}"
-    try:
-        # TensorFlow's shapes are no tuples.
-        sizes: Any = tuple(value)
-    except TypeError:
-        sizes = (None,)
-    if isinstance(value, bytes | dict | set) or not all(map(_is_size, sizes)):
-        raise invalid(name, value, expected, instead)
-    # NumPy has no array of 0 by 2**62 either.
-    fits(name, value, math.prod(max(int(n), 1) for n in sizes), expected, instead)
-    return tuple(map(int, sizes))
-
-
-def _is_size(size):
-    return (
-        type(size) is not bool and isinstance(size, numbers.Integral) and int(size) >= 0
-    )
-
-
-class TooLarge(ValueError, MemoryError):
-    """What was asked for does not fit the memory: said before any of it is taken."""
-
-
-FITTING = "that fit the memory"
-
-
-def fits(name, value, count, expected=f"sizes {FITTING}", instead: Any = 1, width=4):
-    """Refuses what so many numbers would need, of so many bytes each."""
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if count * width > memory:
-        expected = f"{expected}, of {memory >> 30} GiB"
-        raise TooLarge(invalid(name, value, expected, instead))
-
-
 def choice(name, value, known):
     """One of these names."""
     if isinstance(value, str) and value in known:
@@ -160,7 +124,10 @@ _ARRAYS = np.ndarray, np.generic
 
 
 def real(name, value, instead="np.array([[1.0, 2.0]])"):
-    """Refuses what holds no real numbers: text, dates, complex numbers, objects."""
+    """What holds real numbers, a data frame as an array; refused is what holds others:
+    text, dates, complex numbers, objects."""
+    if hasattr(value, "to_numpy") and hasattr(value, "index"):
+        value = value.to_numpy()
     kind = getattr(value, "dtype", None)
     if kind is None or isinstance(value, _ARRAYS):
         try:

@@ -49,12 +49,12 @@ class IsCloseAccuracy(keras.metrics.MeanMetricWrapper):
         self.rtol = rtol
         self.atol = atol
 
-    def update_state(self, y_true, y_pred, sample_weight=None):
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         y_pred = ops.tensor("y_pred", y_pred)
         weights = ops.align_weights(sample_weight, y_pred.shape)
         return super().update_state(y_true, y_pred, weights)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             "rtol": self.rtol,
             "atol": self.atol,
@@ -73,10 +73,10 @@ class _BatchLoss(keras.metrics.Metric):
         loss_object = keras.losses.Loss, "a loss object", "keras_nalu.L2Loss()"
         self.loss = expect.kind("loss", loss, *loss_object)
 
-    def update_state(self, y_true, y_pred, sample_weight=None):
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         self.count(keras.ops.mean(self.loss(y_true, y_pred, sample_weight)))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         loss = keras.saving.serialize_keras_object(self.loss)
         return {**super().get_config(), "loss": loss}
 
@@ -109,10 +109,10 @@ class LastBatchLoss(_BatchLoss):
         super().__init__(loss, name, dtype)
         self.value = self.add_variable((), initializer="zeros", name="value")
 
-    def count(self, loss):
+    def count(self, loss: Any) -> None:
         self.value.assign(loss)
 
-    def result(self):
+    def result(self) -> Any:
         # A copy: TensorFlow's tensor of a variable changes with the variable.
         return keras.ops.copy(self.value)
 
@@ -147,7 +147,7 @@ class BatchLossDeviation(_BatchLoss):
         self.mean = self.add_variable((), initializer="zeros", name="mean")
         self.squares = self.add_variable((), initializer="zeros", name="squares")
 
-    def count(self, loss):
+    def count(self, loss: Any) -> None:
         # Welford's: a difference of large sums would lose the digits.
         loss = keras.ops.cast(loss, self.dtype)
         ahead = loss - self.mean
@@ -155,8 +155,15 @@ class BatchLossDeviation(_BatchLoss):
         self.mean.assign_add(ahead / self.batches)
         self.squares.assign_add(ahead * (loss - self.mean))
 
-    def result(self):
+    def result(self) -> Any:
         return keras.ops.sqrt(self.squares / keras.ops.maximum(self.batches, 1))
+
+
+class _Hidden:
+    """Keras looks through a metric's attributes for what to save; not into this."""
+
+    def __init__(self, model):
+        self.model = model
 
 
 @keras.saving.register_keras_serializable(package="keras_nalu")
@@ -196,32 +203,33 @@ class SparsityError(keras.metrics.Metric):
     0.25
     """
 
-    def __init__(self, layer: Any = None, name="sparsity_error", dtype=None):
+    def __init__(
+        self, layer: Any = None, name: str = "sparsity_error", dtype: Any = None
+    ) -> None:
         super().__init__(name=name, dtype=dtype)
         known = "a layer, a model, the name of a layer, or None"
         expect.kind("layer", layer, keras.layers.Layer | str | None, known, "None")
-        # In a function: Keras looks through attributes for what to save.
-        self._look = lambda: None
+        self._watched = _Hidden(None)
         if isinstance(layer, keras.layers.Layer):
             self.watch(layer)
             layer = layer.name if hasattr(layer, "sparsity_error") else None
         self.layer = layer
 
-    def watch(self, model):
+    def watch(self, model: keras.layers.Layer) -> None:
         """Looks at this model or layer from now on."""
-        self._look = lambda: model
+        self._watched = _Hidden(model)
 
-    def watched(self):
+    def watched(self) -> keras.layers.Layer | None:
         """The model or layer that it looks at."""
-        return self._look()
+        return self._watched.model
 
-    def update_state(self, y_true, y_pred, sample_weight=None):
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         pass
 
-    def result(self):
+    def result(self) -> Any:
         return float("nan") if _is_in_a_step_on_jax() else self.measure()
 
-    def measure(self):
+    def measure(self) -> Any:
         """The error of the weights as they are now."""
         errors = [layer.sparsity_error() for layer in self._layers()]
         errors = [keras.ops.cast(error, self.dtype) for error in errors]
@@ -250,7 +258,7 @@ class SparsityError(keras.metrics.Metric):
             )
         return asked
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "layer": self.layer}
 
 

@@ -2,6 +2,7 @@
 
 import functools
 
+import numpy as np
 from keras import backend, config, ops
 
 from keras_nalu import expect
@@ -17,6 +18,11 @@ def floating(name, x):
     x = tensor(name, x)
     is_float = backend.is_float_dtype(backend.standardize_dtype(x.dtype))
     return x if is_float else ops.cast(x, config.floatx())
+
+
+def to_numpy(x):
+    """`x` as an array of float64."""
+    return np.asarray(ops.convert_to_numpy(x), dtype=float)
 
 
 def widen(x):

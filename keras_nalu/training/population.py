@@ -77,8 +77,6 @@ class Population(Fused, keras.Model):
             example = "keras.Sequential([keras.Input((2,)), NALU(1)])"
             raise expect.invalid("model", model, expected, example)
         size = expect.integer("size", size)
-        weights = sum(math.prod(variable.shape) for variable in model.variables)
-        expect.fits("size", size, size * max(1, weights))
         if seed is not None:
             expected = "None or an integer of 0 or more"
             seed = expect.integer("seed", seed, expected, 0, math.inf, 0)

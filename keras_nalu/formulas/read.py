@@ -8,9 +8,11 @@ import keras
 import numpy as np
 
 from keras_nalu import expect
+from keras_nalu.formulas import text
+from keras_nalu.formulas.unit import STRICT, Unit
 from keras_nalu.layers.base import ArithmeticLayer
-from keras_nalu.reading import lines as texts
-from keras_nalu.reading.equations import STRICT, Unit, read, to_numpy
+from keras_nalu.lines import neat
+from keras_nalu.ops import to_numpy
 
 #: Weights near their targets are no formula if it is that far from the model.
 FAR = 0.5
@@ -55,7 +57,7 @@ class Formula:
     @property
     def expressions(self):
         """A SymPy expression of the inputs alone for every output."""
-        values = texts.expressions(dict(line.split(" = ", 1) for line in self.lines))
+        values = text.expressions(dict(line.split(" = ", 1) for line in self.lines))
         return [values[name] for name in self.outputs]
 
 
@@ -126,7 +128,6 @@ def _read(layers, rows, names, tolerance):
         outputs = [letter] if last and layer.units == 1 else outputs
         kernels = {name: to_numpy(kernel) for name, kernel in layer.kernels.items()}
         came = values[depth - 1]
-        gates = _run_gate(layer, came[: len(rows)])
         for index, output in enumerate(outputs):
             unit = Unit(
                 layer=layer,
@@ -136,22 +137,24 @@ def _read(layers, rows, names, tolerance):
                 inputs=inputs,
                 signed=np.any(came < 0, axis=0),
                 zeros=np.any(came == 0, axis=0),
-                gates=None if gates is None else gates[:, index],
+                rows=came[: len(rows)],
                 output=output,
             )
-            unit.lines[output] = read(unit)
+            unit.lines[output] = layer.read(unit)
             units.append(unit)
         inputs = outputs
     units = _that_act(units, inputs)
-    lines = {name: texts.neat(t) for unit in units for name, t in unit.lines.items()}
-    error = texts.error(lines, inputs, names, values[0], values[-1])
-    lines, gone = texts.inline(lines)
-    not_discrete = [entry for unit in units for entry in unit.not_discrete]
+    lines = {name: neat(t) for unit in units for name, t in unit.lines.items()}
+    error = text.error(lines, inputs, names, values[0], values[-1])
+    lines, gone = text.inline(lines)
+    not_discrete = [
+        (*entry, value) for unit in units for entry, value in unit.not_discrete.items()
+    ]
     notes = "; ".join(note for unit in units for note in unit.notes())
-    for name, text in reversed(gone.items()):
-        notes = texts.put(name, text, notes)
+    for name, line in reversed(gone.items()):
+        notes = text.put(name, line, notes)
     return Formula(
-        lines=[f"{name} = {text}" for name, text in lines.items()],
+        lines=[f"{name} = {line}" for name, line in lines.items()],
         exact=not not_discrete,
         not_discrete=not_discrete,
         holds=notes or "for all inputs",
@@ -165,7 +168,7 @@ def _that_act(units, outputs):
     used, kept = set(outputs), []
     for unit in reversed(units):
         if unit.output in used:
-            used.update(*map(texts.words, unit.lines.values()))
+            used.update(*map(text.words, unit.lines.values()))
             kept.append(unit)
     return kept[::-1]
 
@@ -220,13 +223,17 @@ def _letter(names):
     return "z" if "y" in names else "y"
 
 
-def _check(names, features):
-    names = [f"x{i}" for i in range(features)] if names is None else names
-    if not isinstance(names, list | tuple):
-        raise expect.invalid("names", names, "a list of names", "['length', 'width']")
-    names = list(names)
+def _check(given, features):
+    names = [f"x{i}" for i in range(features)] if given is None else given
+    try:
+        # Of a data frame, too: `X.columns`.
+        names = None if isinstance(names, str | bytes | dict | set) else [*names]
+    except TypeError:
+        names = None
+    if names is None:
+        raise expect.invalid("names", given, "a list of names", "['length', 'width']")
     generated = rf"{_letter(names)}\d*|h\d+_\d+|gate(\d+_)?\d*"
-    reserved = {*texts.FUNCTIONS, *texts.CONSTANTS}
+    reserved = {*text.FUNCTIONS, *text.CONSTANTS}
     for name in names:
         if not isinstance(name, str) or not name.isidentifier():
             problem = f"{name!r}, which is no identifier"
@@ -267,12 +274,3 @@ def run(layers, rows):
         chunks = np.split(values[-1], range(CHUNK, len(rows), CHUNK))
         values.append(np.concatenate([to_numpy(layer(chunk)) for chunk in chunks]))
     return values
-
-
-def _run_gate(layer, rows):
-    if not hasattr(layer, "gate"):
-        return None
-    # A row of zeros says nothing: it leaves every gate without a bias at one half.
-    rows = rows[np.any(rows != 0, axis=-1)] if np.any(rows) else rows
-    # One that does not depend on the inputs has no axis of rows.
-    return np.atleast_2d(to_numpy(layer.gate(rows)))
