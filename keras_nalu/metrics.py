@@ -1,3 +1,4 @@
+import warnings
 from typing import Any
 
 import keras
@@ -5,7 +6,7 @@ import keras
 from keras_nalu import expect, ops
 
 
-def is_close(y_true, y_pred, rtol, atol):
+def is_close(y_true: Any, y_pred: Any, rtol: float, atol: float) -> Any:
     """`numpy.isclose(y_true, y_pred)`, on infinities and NaN too, on every backend."""
     y_pred = ops.widen(ops.floating("y_pred", y_pred))
     y_true, y_pred = ops.align_labels(y_true, y_pred)
@@ -42,7 +43,13 @@ class IsCloseAccuracy(keras.metrics.MeanMetricWrapper):
     0.5
     """
 
-    def __init__(self, rtol=1e-4, atol=1e-4, name="accuracy", dtype=None):
+    def __init__(
+        self,
+        rtol: float = 1e-4,
+        atol: float = 1e-4,
+        name: str = "accuracy",
+        dtype: Any = None,
+    ) -> None:
         rtol = expect.not_negative("rtol", rtol, "1e-4")
         atol = expect.not_negative("atol", atol, "1e-4")
         super().__init__(is_close, name=name, dtype=dtype, rtol=rtol, atol=atol)
@@ -105,7 +112,9 @@ class LastBatchLoss(_BatchLoss):
     0.5
     """
 
-    def __init__(self, loss, name="last_batch_loss", dtype=None):
+    def __init__(
+        self, loss: Any, name: str = "last_batch_loss", dtype: Any = None
+    ) -> None:
         super().__init__(loss, name, dtype)
         self.value = self.add_variable((), initializer="zeros", name="value")
 
@@ -141,7 +150,9 @@ class BatchLossDeviation(_BatchLoss):
     1.0
     """
 
-    def __init__(self, loss, name="batch_loss_deviation", dtype=None):
+    def __init__(
+        self, loss: Any, name: str = "batch_loss_deviation", dtype: Any = None
+    ) -> None:
         super().__init__(loss, name, dtype)
         self.batches = self.add_variable((), initializer="zeros", name="batches")
         self.mean = self.add_variable((), initializer="zeros", name="mean")
@@ -176,8 +187,8 @@ class SparsityError(keras.metrics.Metric):
 
     A `keras_nalu.Sequential`, `Model` or `Population` that is compiled with it tells it
     where to look, after loading, too. For any other Keras model give the model or
-    layer itself; a file does not hold it, so that a model that was loaded is to be
-    compiled anew.
+    layer itself; a file or a copy does not hold it: compile that anew. Where it knows
+    no model, it is NaN, and warns.
 
     On JAX a step of any other Keras model does not see the weights: within an epoch,
     and from `train_on_batch`, it is NaN. At the end of an epoch it is right.
@@ -189,8 +200,8 @@ class SparsityError(keras.metrics.Metric):
         dtype: Dtype of the result.
 
     Raises:
-        ValueError: `layer` is none of these; when it is read, there is no model, or no
-            such layer in it.
+        ValueError: `layer` is none of these; when it is read, there is no such layer in
+            the model.
 
     Example:
 
@@ -227,6 +238,13 @@ class SparsityError(keras.metrics.Metric):
         pass
 
     def result(self) -> Any:
+        if self.watched() is None:
+            warnings.warn(
+                f"The metric {self.name!r} knows no model, and is NaN. Give it one: "
+                "`SparsityError(model)`, and compile anew.",
+                stacklevel=2,
+            )
+            return float("nan")
         return float("nan") if _is_in_a_step_on_jax() else self.measure()
 
     def measure(self) -> Any:
@@ -240,11 +258,6 @@ class SparsityError(keras.metrics.Metric):
         from keras_nalu.layers.base import ArithmeticLayer, walk_layers
 
         model = self.watched()
-        if model is None:
-            raise ValueError(
-                f"The metric {self.name!r} knows no model. Give it one: "
-                "`SparsityError(model)`, and compile anew."
-            )
         found = [
             layer for layer in walk_layers(model) if isinstance(layer, ArithmeticLayer)
         ]
