@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
-from oracles.conformance import Conformance, numpy
+from oracles.conformance import Conformance
+from oracles.conformance.facts import numpy
 from oracles.gradients import slopes
 
 from keras_nalu import GNALU
@@ -43,7 +44,7 @@ class TestGNALU(Conformance):
     def test_large_weights(self, W_hat):
         layer = self.layer(1)
         layer.build((None, 1))
-        layer.set_weights([[[W_hat]], [[W_hat]], [[0.1]]])
+        layer.set_weights([np.array([[w]]) for w in (W_hat, W_hat, 0.1)])
         y, gradients = slopes(layer, [[2.0]])
         assert np.isfinite(y).all()
         assert all(np.isfinite(gradient).all() for gradient in gradients.values())

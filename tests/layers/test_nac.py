@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
-from oracles.conformance import Conformance, hats, numpy
+from oracles.conformance import Conformance
+from oracles.conformance.facts import hats, numpy
 
 from keras_nalu import NAC
 

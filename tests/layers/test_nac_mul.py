@@ -1,4 +1,5 @@
-from oracles.conformance import Conformance, hats
+from oracles.conformance import Conformance
+from oracles.conformance.facts import hats
 from oracles.gradients import slopes
 
 from keras_nalu import NACMul

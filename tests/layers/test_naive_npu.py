@@ -1,7 +1,8 @@
 import math
 
 import numpy as np
-from oracles.conformance import Conformance, integers, numpy
+from oracles.conformance import Conformance
+from oracles.conformance.facts import integers, numpy
 from oracles.gradients import differentiate, slopes
 
 from keras_nalu import NPU, NaiveNPU

@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
-from oracles.conformance import EPS32, Conformance, hats, numpy
+from oracles.conformance import Conformance
+from oracles.conformance.facts import hats, numpy
+from oracles.exact import EPS32
 
 import keras_nalu
 from keras_nalu import NALU

@@ -3,7 +3,8 @@ import math
 import keras
 import numpy as np
 import pytest
-from oracles.conformance import LEAST, Conformance, numpy
+from oracles.conformance import Conformance
+from oracles.conformance.facts import LEAST, numpy
 
 from keras_nalu import NMRU
 

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
-from oracles.conformance import Conformance, numpy
+from oracles.conformance import Conformance
+from oracles.conformance.facts import numpy
 from oracles.gradients import slopes
 
 from keras_nalu import NMU

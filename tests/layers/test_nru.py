@@ -1,7 +1,8 @@
 import keras
 import numpy as np
 import pytest
-from oracles.conformance import Conformance, numpy
+from oracles.conformance import Conformance
+from oracles.conformance.facts import numpy
 
 from keras_nalu import NRU
 

@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
-from oracles.conformance import EPS32, ROWS, Conformance, numpy
+from oracles.conformance import Conformance
+from oracles.conformance.facts import ROWS, numpy
+from oracles.exact import EPS32
 from oracles.gradients import differentiate
 
 from keras_nalu import NSR, formula
@@ -96,6 +98,7 @@ class TestNSR(Conformance):
     def test_registers_that_vote(self):
         layer = NSR(1, redundancy=2, scale=100.0)
         layer.build((None, 2))
-        layer.set_weights([V, V[:, ::-1], [[-40], [30]], [[-20], [-15]], [0]])
+        signs, zeros = np.array([[-40], [30]]), np.array([[-20], [-15]])
+        layer.set_weights([V, V[:, ::-1], signs, zeros, np.zeros(1)])
         read = formula(layer, ROWS["compared"])
         assert (str(read), read.exact) == ("y = x0 < x1", True)

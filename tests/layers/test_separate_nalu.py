@@ -1,5 +1,6 @@
 import numpy as np
-from oracles.conformance import Conformance, hats
+from oracles.conformance import Conformance
+from oracles.conformance.facts import hats
 
 from keras_nalu import SeparateNALU
 

@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
-from oracles.conformance import EPS32, Conformance, assert_near, hats, numpy
+from oracles.conformance import Conformance
+from oracles.conformance.facts import assert_near, hats, numpy
+from oracles.exact import EPS32
 from oracles.gradients import differentiate, slopes
 from oracles.vectors import vectors
 
