@@ -31,17 +31,6 @@ settings.register_profile(
     phases=[phase for phase in Phase if phase is not Phase.explain],
 )
 settings.load_profile("sample")
-CASES = {}
-
-
-def pytest_runtest_logreport(report):
-    if report.when == "teardown":
-        CASES[report.nodeid] = dict(report.user_properties).get("cases", 0)
-
-
-def pytest_terminal_summary(terminalreporter):
-    if total := sum(CASES.values()):
-        terminalreporter.write_line(f"{total:,} generated cases of input")
 
 
 def pytest_configure(config):

@@ -12,7 +12,8 @@ SIGNED = np.array([[1.0, -2.0], [-3.0, 4.0], [5.0, 0.5], [-8.0, -8.0]])
 
 
 def filled(layer, *weights):
-    layer.build((None, 2))
+    if not layer.built:
+        layer.build((None, 2))
     pairs = zip(weights, layer.weights, strict=True)
     layer.set_weights([np.reshape(w, v.shape) for w, v in pairs])
     return layer

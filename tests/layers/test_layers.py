@@ -286,6 +286,7 @@ CONFIGS = {
 INPUTS = {"rows": (2, 3), "sequences": (2, 4, 3), "images": (2, 4, 5, 3)}
 
 
+@pytest.mark.filterwarnings("ignore:`shuffle=True` was passed")  # Its own.
 @each_layer
 @pytest.mark.parametrize(
     "config", [pytest.param(c, marks=() if c == "plain" else SLOW) for c in CONFIGS]
