@@ -6,19 +6,21 @@ Numbers come rounded: what is printed is evaluated. A `unit` is that of
 
 import ast
 import math
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import numpy as np
 
 from keras_nalu import ops
 
 
-def rounded(value):
+def rounded(value: Any) -> float:
     """Three digits; what is that near to a whole number, or to 0, is that."""
     whole = np.round(value)
     return float(whole if abs(value - whole) < 1e-6 else f"{value:.3g}")
 
 
-def number(value):
+def number(value: float) -> str:
     """Without the noise of `1 - 0.93`."""
     value = float(f"{value:.12g}")
     return str(int(value)) if value.is_integer() and abs(value) < 1e15 else str(value)
@@ -35,7 +37,7 @@ def _signed(pairs, operator):
     return texts
 
 
-def sum_(weights, terms):
+def sum_(weights: Iterable[float], terms: Iterable[str]) -> str:
     """What is added first."""
     pairs = zip(terms, weights, strict=True)
     plus, minus = _signed(pairs, lambda term, size: f"{size} * {term}")
@@ -44,42 +46,42 @@ def sum_(weights, terms):
     return " - ".join([" + ".join(plus) or "0", *minus])
 
 
-def product(factors):
+def product(factors: Iterable[tuple[str, float]]) -> str:
     """Of powers: pairs of a base and its exponent."""
     over, under = _signed(factors, lambda base, size: f"{base}**{size}")
     return " / ".join([" * ".join(over) or "1", *under])
 
 
-def faded(w, *factors):
+def faded(w: float, *factors: tuple[str, float]) -> str:
     """`w * product + 1 - w`."""
     if w == 1:
         return product(factors)
     return f"{product([(number(w), 1), *factors])} + {number(1 - w)}"
 
 
-def neat(text):
+def neat(text: str) -> str:
     """The text without the brackets that it does not need."""
     return ast.unparse(ast.parse(text, mode="eval")).replace(" ** ", "**")
 
 
-def linear(unit, name="kernel"):
+def linear(unit: Any, name: str = "kernel") -> str:
     """The sum of the inputs, each times its weight."""
     return sum_(unit.weights(name), unit.inputs)
 
 
-def log_space_product(unit, name="kernel"):
+def log_space_product(unit: Any, name: str = "kernel") -> str:
     """The product of the inputs' magnitudes, each to the power of its weight."""
     weights = unit.powers(name)
     return product((unit.magnitude(i), w) for i, w in enumerate(weights))
 
 
-def gated_product(unit, name="kernel"):
+def gated_product(unit: Any, name: str = "kernel") -> str:
     """The product of the inputs whose weight is 1; others fade."""
     pairs = zip(unit.weights(name), unit.inputs, strict=True)
     return product((faded(w, (x, 1)), 1) for w, x in pairs if w != 0)
 
 
-def signed_product(unit, omega, name="kernel"):
+def signed_product(unit: Any, omega: float, name: str = "kernel") -> str:
     """The product of powers with the inputs' signs, below `exp(omega)`."""
     factors = []
     for i, w in enumerate(unit.powers(name)):
@@ -94,7 +96,9 @@ def signed_product(unit, omega, name="kernel"):
     return product(factors)
 
 
-def complex_powers(unit, gate=None, imaginary=None):
+def complex_powers(
+    unit: Any, gate: str | None = None, imaginary: str | None = None
+) -> str:
     """The real part of a product of complex powers, of the kernels of these names."""
     g, im = np.ones(len(unit.inputs)), np.zeros(len(unit.inputs))
     if gate:
@@ -121,18 +125,23 @@ def complex_powers(unit, gate=None, imaginary=None):
     return product([*factors, *turn(turns)])
 
 
-def half_turn(name):
+def half_turn(name: str) -> str:
     """The angle of a number: pi if it is negative."""
     return f"pi * ({name} < 0)"
 
 
-def turn(turns):
+def turn(turns: list[tuple[float, str]]) -> Iterator[tuple[str, float]]:
     """A cosine as a factor, if there is an angle."""
     if any(w != 0 for w, _ in turns):
         yield f"cos({sum_(*zip(*turns, strict=True))})", 1
 
 
-def mix(unit, add, multiply, G=None):
+def mix(
+    unit: Any,
+    add: Callable[[Any], str],
+    multiply: Callable[[Any], str],
+    G: Any = None,
+) -> str:
     """The line of one path, or of both where the gate does not decide.
 
     `add` and `multiply` write the paths of a unit; `G` are the gate's weights, where it

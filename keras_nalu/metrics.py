@@ -257,7 +257,7 @@ class SparsityError(keras.metrics.Metric):
         # The layers import this file, so that who loads one can load a metric.
         from keras_nalu.layers.base import ArithmeticLayer, walk_layers
 
-        model = self.watched()
+        model: Any = self.watched()
         found = [
             layer for layer in walk_layers(model) if isinstance(layer, ArithmeticLayer)
         ]

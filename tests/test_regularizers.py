@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 from keras.optimizers import schedules
-from test_equations import FILES, vectors
+from oracles.vectors import FILES, vectors
 
 import keras_nalu
 from keras_nalu import NALU, NAU, NMU, NPU, Population

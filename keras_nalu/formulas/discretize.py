@@ -1,5 +1,7 @@
 """Rounding a model to the formula that it is near to."""
 
+from typing import Any
+
 import keras
 import numpy as np
 
@@ -9,7 +11,9 @@ from keras_nalu.layers.base import walk_layers
 from keras_nalu.ops import to_numpy
 
 
-def discretize(model, x=None, y=None, tolerance=1e-5):
+def discretize(
+    model: keras.Layer, x: Any = None, y: Any = None, tolerance: float = 1e-5
+) -> Any:
     """A copy of the model whose kernels are exactly on their targets.
 
     Every effective weight goes to the nearest of its targets, such as -1, 0 and 1 (the

@@ -3,6 +3,8 @@
 import dataclasses
 import keyword
 import re
+from collections.abc import Iterable
+from typing import Any
 
 import keras
 import numpy as np
@@ -39,29 +41,34 @@ class Formula:
         outputs: The names of the outputs.
     """
 
-    lines: list
+    lines: list[str]
     exact: bool
-    not_discrete: list
+    not_discrete: list[tuple[str, str, tuple[int, ...], float]]
     holds: str
     error: float
-    outputs: list
+    outputs: list[str]
 
     @property
-    def text(self):
+    def text(self) -> str:
         """The lines as one text: valid Python, but for `sigmoid` and its like."""
         return "\n".join(self.lines)
 
-    def __str__(self):
+    def __str__(self) -> str:
         return self.text
 
     @property
-    def expressions(self):
+    def expressions(self) -> list[Any]:
         """A SymPy expression of the inputs alone for every output."""
         values = text.expressions(dict(line.split(" = ", 1) for line in self.lines))
         return [values[name] for name in self.outputs]
 
 
-def formula(model, x, names=None, tolerance=0.05):
+def formula(
+    model: keras.Layer,
+    x: Any,
+    names: Iterable[str] | None = None,
+    tolerance: float = 0.05,
+) -> Formula:
     """The function that a trained model of arithmetic layers computes on such data.
 
     Where every weight that acts is near to one of its targets, such as -1, 0 and 1, it
@@ -173,7 +180,7 @@ def _that_act(units, outputs):
     return kept[::-1]
 
 
-def chain(model):
+def chain(model: Any) -> list[ArithmeticLayer]:
     """The arithmetic layers that the model calls one after the other."""
     if isinstance(model, ArithmeticLayer):
         return [model]
@@ -195,7 +202,7 @@ def chain(model):
     return [layer for part in parts for layer in chain(part)]
 
 
-def to_rows(x, layer):
+def to_rows(x: Any, layer: ArithmeticLayer) -> np.ndarray:
     """The data as rows of what the first layer takes."""
     x = to_numpy(expect.real("x", x))
     if x.size == 0 or x.ndim == 0:
@@ -267,7 +274,7 @@ def _draw(rows):
     return drawn[np.all(np.abs(drawn) >= np.abs(rows).min(axis=0), axis=1)]
 
 
-def run(layers, rows):
+def run(layers: list[ArithmeticLayer], rows: np.ndarray) -> list[np.ndarray]:
     """The rows, and what every layer makes of them."""
     values = [rows]
     for layer in layers:

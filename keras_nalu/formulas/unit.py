@@ -1,6 +1,8 @@
 """One unit of a layer while its line is written."""
 
 import dataclasses
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -48,11 +50,13 @@ class Unit:
     divisors: set = dataclasses.field(default_factory=set)
     mixed: bool = False
 
-    def magnitude(self, i):
+    def magnitude(self, i: int) -> str:
         """The magnitude of the `i`-th input."""
         return f"abs({self.inputs[i]})" if self.signed[i] else self.inputs[i]
 
-    def weights(self, name="kernel", columns=None, acts=True):
+    def weights(
+        self, name: str = "kernel", columns: Any = None, acts: Any = True
+    ) -> np.ndarray:
         """The kernel's part that is the unit's: targets if all are near, else rounded.
 
         Entries where `acts` is false may be anything.
@@ -71,13 +75,13 @@ class Unit:
             targets = np.vectorize(rounded, otypes=[float])(w)
         return targets[:, 0] if one else targets
 
-    def powers(self, name="kernel"):
+    def powers(self, name: str = "kernel") -> np.ndarray:
         """The weights, where negative ones divide."""
         weights = self.weights(name)
         self.divisors |= {*np.flatnonzero(weights < 0)}
         return weights
 
-    def gates(self):
+    def gates(self) -> np.ndarray:
         """The layer's gate on every row: 1 takes the sum, 0 the product."""
         # A row of zeros says nothing: it leaves a gate without a bias at one half.
         some = np.any(self.rows != 0, axis=-1)
@@ -85,11 +89,11 @@ class Unit:
         # One that does not depend on the inputs has no axis of rows.
         return np.atleast_2d(ops.to_numpy(self.layer.gate(rows)))[:, self.index]
 
-    def tell(self, name, place, value):
+    def tell(self, name: str, place: tuple[int, ...], value: float) -> None:
         """A weight, or what it leads to, is not near its target."""
         self.not_discrete[self.layer.name, name, place] = float(value)
 
-    def notes(self):
+    def notes(self) -> Iterator[str]:
         """For which inputs its lines hold."""
         for condition in self.conditions:
             yield f"{self.output}: {condition}"

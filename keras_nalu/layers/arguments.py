@@ -7,8 +7,6 @@ import warnings
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from keras import constraints, initializers, regularizers
-
 from keras_nalu import expect
 
 #: What Keras takes for one: itself, its class, its name or its config.
@@ -22,27 +20,26 @@ def positive(name: str, value: Any) -> float:
     return float(expect.positive(name, value))
 
 
-_KINDS: dict[str, tuple[Any, str]] = {
-    "initializer": (initializers, "'glorot_uniform'"),
-    "regularizer": (regularizers, "'l2'"),
-    "constraint": (constraints, "'non_neg'"),
-}
-
-
-def part(name: str, value: Any) -> Any:
+def part(kind: Any, name: str, value: Any) -> Any:
     """Keras' initializer, regularizer or constraint for what a constructor was given;
     Keras does not say for which argument it cannot find one."""
-    word = name.rpartition("_")[2]
-    kind, instead = _KINDS[word]
     try:
         part = kind.get(value)
     except Exception as error:
         part = error
     if part is not None and not callable(part):
+        word = name.rpartition("_")[2]
         expected = f"a Keras {word}, its name or its config, or None"
         reason = part if isinstance(part, Exception) else None
-        raise expect.invalid(name, value, expected, instead) from reason
+        raise expect.invalid(name, value, expected, _PARTS[word]) from reason
     return part
+
+
+_PARTS = {
+    "initializer": "'glorot_uniform'",
+    "regularizer": "'l2'",
+    "constraint": "'non_neg'",
+}
 
 
 def own_draw(initializer: Any, index: int) -> Any:

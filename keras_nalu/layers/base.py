@@ -25,6 +25,7 @@ from typing import Any, ClassVar
 
 import keras
 import numpy as np
+from keras import constraints, initializers, regularizers
 
 from keras_nalu import expect, ops
 from keras_nalu.layers import exact
@@ -123,10 +124,16 @@ class ArithmeticLayer(keras.layers.Layer):
         super().__init__(**kwargs)
         if self.variable_dtype in ("float16", "bfloat16"):
             warn_of_half(self.variable_dtype)
-        self.units = expect.integer("units", units)
-        self.kernel_initializer = part("kernel_initializer", kernel_initializer)
-        self.kernel_regularizer = part("kernel_regularizer", kernel_regularizer)
-        self.kernel_constraint = part("kernel_constraint", kernel_constraint)
+        self.units: int = expect.integer("units", units)
+        self.kernel_initializer = part(
+            initializers, "kernel_initializer", kernel_initializer
+        )
+        self.kernel_regularizer = part(
+            regularizers, "kernel_regularizer", kernel_regularizer
+        )
+        self.kernel_constraint = part(
+            constraints, "kernel_constraint", kernel_constraint
+        )
         self.input_spec = keras.InputSpec(min_ndim=2)
         self.supports_masking = True
         #: The penalties whose coefficients follow a schedule.
@@ -135,19 +142,20 @@ class ArithmeticLayer(keras.layers.Layer):
     def build(self, input_shape: Any) -> None:
         try:
             *_, features = input_shape
-            self._in = None if features is None else operator.index(features)
+            features = None if features is None else operator.index(features)
         except (TypeError, ValueError):
             # Of several inputs a layer gets a dictionary, or a list of shapes.
             raise expect.invalid(
                 "input_shape", input_shape, "the shape of one input", "(None, 2)"
             ) from None
-        if self._in is None:
+        if features is None:
             raise ValueError(
                 f"The last axis of the inputs to {type(self).__name__} must have a "
                 f"known size. Received: input_shape={tuple(input_shape)}. Give it: "
                 "`keras.Input((features,))`."
             )
-        self.input_spec = keras.InputSpec(min_ndim=2, axes={-1: self._in})
+        self._in: int = features
+        self.input_spec = keras.InputSpec(min_ndim=2, axes={-1: features})
 
     def add_kernel(
         self,
@@ -190,7 +198,7 @@ class ArithmeticLayer(keras.layers.Layer):
         return self.add_weight(
             shape=shape,
             initializer=own_draw(
-                keras.initializers.get(initializer or self.initializer), index
+                initializers.get(initializer or self.initializer), index
             ),
             regularizer=regularizer,
             constraint=constraint,
@@ -312,9 +320,9 @@ class GatedLayer(ArithmeticLayer):
             kernel_constraint=kernel_constraint,
             **kwargs,
         )
-        self.gate_initializer = part("gate_initializer", gate_initializer)
-        self.gate_regularizer = part("gate_regularizer", gate_regularizer)
-        self.gate_constraint = part("gate_constraint", gate_constraint)
+        self.gate_initializer = part(initializers, "gate_initializer", gate_initializer)
+        self.gate_regularizer = part(regularizers, "gate_regularizer", gate_regularizer)
+        self.gate_constraint = part(constraints, "gate_constraint", gate_constraint)
 
     def add_gate(
         self,

@@ -16,7 +16,7 @@ def saturate(W_hat: Any, M_hat: Any, kernel: np.ndarray) -> None:
     M_hat.assign(np.full(M_hat.shape, SATURATED))
 
 
-def open_or_shut(g: Any, is_open: np.ndarray) -> None:
+def open_or_shut(g: Any, is_open: Any) -> None:
     """`sigmoid(g)` becomes 1 or 0."""
     g.assign(np.where(is_open, SATURATED, -SATURATED))
 

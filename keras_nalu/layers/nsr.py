@@ -79,7 +79,7 @@ class NSR(ArithmeticLayer):
         self, units: int, *, redundancy: int = 1, scale: float = 1.0, **kwargs: Any
     ) -> None:
         super().__init__(units, **kwargs)
-        self.redundancy = expect.integer("redundancy", redundancy)
+        self.redundancy: int = expect.integer("redundancy", redundancy)
         self.scale = positive("scale", scale)
 
     def build(self, input_shape: Any) -> None:
