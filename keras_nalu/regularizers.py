@@ -397,11 +397,14 @@ class Scheduled(keras.regularizers.Regularizer):
     """A penalty on one weight, with the count of the steps that it was trained.
 
     The count is a weight of the layer, as it is part of the state of a compiled step.
-    Keras asks for the penalty once a step, and does not say whether that one trains:
-    the layer does, in `due`, each time that it is called.
+    It moves when the penalty is asked for, the first time after a call in training: the
+    only thing that Keras does once a step, and outside of all loops. A layer that is
+    shared is called more than once, one in a recurrent cell in the body of a loop,
+    where JAX lets no variable change, and one that is rematerialized again in the
+    backward pass.
     """
 
-    def __init__(self, penalty, steps):
+    def __init__(self, penalty: Penalty, steps: Any) -> None:
         self.penalty = penalty
         self.steps = steps
         self.due = False
