@@ -34,7 +34,13 @@ def test_its_files_exist(file):
 @pytest.mark.parametrize("name", NAMES)
 def test_its_names_exist(name):
     words = re.findall(r"\w+", (PACKAGE / "layers" / "__init__.py").read_text())
-    known = {*vars(base), *dir(base.GatedLayer), *dir(Conformance), *words}
+    known = {
+        *vars(base),
+        *dir(base.GatedLayer),
+        *dir(keras_nalu.NMU),
+        *dir(Conformance),
+        *words,
+    }
     assert name in known | {"Facts", "build"}
 
 
