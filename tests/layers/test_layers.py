@@ -1,7 +1,6 @@
 """What is true of all the layers together."""
 
 import copy
-import functools
 import json
 import pickle
 import re
@@ -243,9 +242,8 @@ TRIPS = {
 }
 
 
-@pytest.mark.parametrize(
-    "trip", [pytest.param(t, marks=() if t == "keras" else SLOW) for t in TRIPS]
-)
+@SLOW
+@pytest.mark.parametrize("trip", TRIPS)
 def test_model_round_trip(trip, tmp_path):
     """Every layer, with its own arguments and with their second values."""
     inputs = keras.Input((3,), name="x")
@@ -368,11 +366,12 @@ if BACKEND == "tensorflow":
 @pytest.mark.filterwarnings("ignore:Do not pass an `input_shape`")
 @pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize` method")
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("name", SOME)
+@pytest.mark.parametrize(
+    "name", ["NALU", *(pytest.param(n, marks=SLOW) for n in LAYERS if n != "NALU")]
+)
 def test_what_dense_takes(name, way):
-    do = functools.partial(WAYS[way])
-    do(keras.layers.Dense)
-    do(LAYERS[name])
+    WAYS[way](keras.layers.Dense)
+    WAYS[way](LAYERS[name])
 
 
 @pytest.mark.parametrize("shape", [[(None, 2), (None, 2)], {"a": (None, 2)}, 5, "ab"])

@@ -10,7 +10,6 @@ import keras_nalu
 from keras_nalu.layers import LAYERS, NAC, NALU, arguments
 
 POLICIES = "float32", "float64", "mixed_bfloat16", "mixed_float16"
-SOME = "NALU", "NMU", "NPU"
 slow = pytest.mark.slow
 
 
@@ -74,17 +73,15 @@ def answer(cls):
     return np.float32(getattr(np, cls.operations[0])(*X.T))
 
 
+@slow
 @pytest.mark.filterwarnings("ignore:Training step by step")  # On PyTorch.
 @pytest.mark.filterwarnings("ignore:Explicitly requested dtype")  # On JAX.
 @pytest.mark.parametrize(
     ("cls", "name", "names"),
     [
-        (keras_nalu.Model, "mixed_float16", SOME),
-        *(
-            pytest.param(cls, name, tuple(LAYERS), marks=slow)
-            for cls in (keras_nalu.Model, keras.Model)
-            for name in POLICIES
-        ),
+        (cls, name, tuple(LAYERS))
+        for cls in (keras_nalu.Model, keras.Model)
+        for name in POLICIES
     ],
 )
 @pytest.mark.usefixtures("policy")

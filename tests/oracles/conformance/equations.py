@@ -22,8 +22,10 @@ from oracles.vectors import vectors
 class Equation(Facts):
     """Against the equation as one would write it down."""
 
-    def test_against_the_equation(self, form):
-        layer, x = self.drawn()
+    @pytest.mark.parametrize("values", ["default", "second"])
+    def test_against_the_equation(self, form, values):
+        """With the constructor's own arguments as they are, and with other ones."""
+        layer, x = self.drawn(**self.second if values == "second" else {})
         c = np.random.default_rng(1).normal(size=(len(x), 3))
         expected = self.exact(layer, x, c, form)
         y, gradients = differentiate(Trained(layer, form), np.float32(x), np.float32(c))
@@ -31,6 +33,7 @@ class Equation(Facts):
             value, error = expected[name]
             assert (np.abs(got - value) <= EPS32 * error).all(), name
 
+    @SLOW
     @only_tensorflow
     def test_against_the_equation_in_float64(self, form):
         layer, x = self.drawn(dtype="float64")
@@ -127,6 +130,7 @@ class Authors(Facts):
             difference = np.abs(value - data["y" if name == "y" else f"d_{name}"])
             assert (difference <= EPS32 * expected[name][1]).all(), name
 
+    @SLOW
     @only_tensorflow
     def test_the_layer_is_what_the_authors_compute_in_float64(self, file):
         data, meta = vectors(file)
