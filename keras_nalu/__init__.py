@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from keras_nalu.datasets import EXTRAPOLATION as EXTRAPOLATION
     from keras_nalu.datasets import generate_dataset as generate_dataset
     from keras_nalu.exporting import export as export
+    from keras_nalu.formulas import discretize as discretize
+    from keras_nalu.formulas import formula as formula
     from keras_nalu.layers import GNALU as GNALU
     from keras_nalu.layers import INALU as INALU
     from keras_nalu.layers import MCFC as MCFC
@@ -44,8 +46,6 @@ if TYPE_CHECKING:
     from keras_nalu.metrics import IsCloseAccuracy as IsCloseAccuracy
     from keras_nalu.metrics import LastBatchLoss as LastBatchLoss
     from keras_nalu.metrics import SparsityError as SparsityError
-    from keras_nalu.reading import discretize as discretize
-    from keras_nalu.reading import formula as formula
     from keras_nalu.saving import load_model as load_model
     from keras_nalu.tensorboard import TensorBoard as TensorBoard
     from keras_nalu.models import Model as Model
@@ -88,9 +88,9 @@ _ROOMS = {
     "SparsityError": "metrics",
     "StopWhenSolved": "callbacks",
     "TensorBoard": "tensorboard",
-    "discretize": "reading",
+    "discretize": "formulas",
     "export": "exporting",
-    "formula": "reading",
+    "formula": "formulas",
     "generate_dataset": "datasets",
     "load_model": "saving",
 }

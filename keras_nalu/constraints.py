@@ -1,6 +1,7 @@
 """What the published code does to the stored weights after every training step."""
 
 import math
+from typing import Any
 
 import keras
 
@@ -28,7 +29,7 @@ class Clip(keras.constraints.Constraint):
     [-1.   0.5  1. ]
     """
 
-    def __init__(self, low=-1.0, high=1.0):
+    def __init__(self, low: float = -1.0, high: float = 1.0) -> None:
         self.low = _bound("low", low)
         self.high = _bound("high", high)
         if not self.low < self.high:
@@ -37,14 +38,14 @@ class Clip(keras.constraints.Constraint):
                 f"Received: low={low!r}, high={high!r}. Try Clip(-1, 1)."
             )
 
-    def __call__(self, w):
+    def __call__(self, w: Any) -> Any:
         return keras.ops.clip(ops.floating("w", w), self.low, self.high)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, float]:
         return {"low": self.low, "high": self.high}
 
 
-def _bound(name, value):
+def _bound(name: str, value: Any) -> float:
     if isinstance(value, float) and math.isinf(value):
         return float(value)
     return float(expect.number(name, value, "a number, or an infinity"))

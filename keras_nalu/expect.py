@@ -7,6 +7,7 @@ config is JSON. Nothing here loads a framework.
 import math
 import numbers
 import os
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy as np
 LARGEST = float(np.finfo("float32").max)
 
 
-def invalid(name, value, expected, instead):
+def invalid(name: str, value: Any, expected: str, instead: Any) -> ValueError:
     """The error for a value that an argument cannot have."""
     return ValueError(
         f"Received an invalid value for `{name}`, expected {expected}. "
@@ -23,7 +24,7 @@ def invalid(name, value, expected, instead):
     )
 
 
-def told(value):
+def told(value: Any) -> str:
     """A value as in code, in one line that is not too long."""
     try:
         text = " ".join(repr(value).split())
@@ -33,7 +34,13 @@ def told(value):
     return text if len(text) <= 200 else f"{text[:200]}..."
 
 
-def number(name, value, expected="a finite number", instead="1.0", holds=None) -> Any:
+def number(
+    name: str,
+    value: Any,
+    expected: str = "a finite number",
+    instead: Any = "1.0",
+    holds: Callable[[Any], Any] | None = None,
+) -> Any:
     """A number that is finite in float32, for which `holds` holds."""
     if isinstance(value, numbers.Real) and not isinstance(value, bool):
         try:
@@ -47,25 +54,25 @@ def number(name, value, expected="a finite number", instead="1.0", holds=None) -
     raise invalid(name, value, expected, instead)
 
 
-def positive(name, value) -> Any:
+def positive(name: str, value: Any) -> Any:
     """A number above 0, in float32 too."""
     return number(name, value, "a positive number", "1.0", lambda n: np.float32(n) > 0)
 
 
-def not_negative(name, value, instead="0.0") -> Any:
+def not_negative(name: str, value: Any, instead: Any = "0.0") -> Any:
     """A number of 0 or more."""
     expected = "a number of 0 or more"
     return number(name, value, expected, instead, lambda n: n >= 0)
 
 
 def integer(
-    name,
-    value,
-    expected="a positive integer",
+    name: str,
+    value: Any,
+    expected: str = "a positive integer",
     low: Any = 1,
     high: Any = 2**63,
     instead: Any = 1,
-) -> Any:
+) -> int:
     """An integer from `low` to below `high`."""
     if isinstance(value, numbers.Integral) and not isinstance(value, bool):
         if low <= value < high:
@@ -73,7 +80,7 @@ def integer(
     raise invalid(name, value, expected, instead)
 
 
-def seed(name, value, bits=32):
+def seed(name: str, value: Any, bits: int = 32) -> int | None:
     """An integer below 2**32, or `None`."""
     if value is None:
         return None
@@ -81,7 +88,7 @@ def seed(name, value, bits=32):
     return integer(name, value, expected, 0, 2**bits, 0)
 
 
-def flag(name, value):
+def flag(name: str, value: Any) -> bool:
     """True or False; 1 and 0 too."""
     if isinstance(value, bool | np.bool_):
         return bool(value)
@@ -90,50 +97,14 @@ def flag(name, value):
     raise invalid(name, value, "True or False", "True")
 
 
-def path(name, value, instead="'logs/run'"):
+def path(name: str, value: Any, instead: str = "'logs/run'") -> Any:
     """The path of a file or folder, as a text or a path object."""
     if isinstance(value, str | os.PathLike) and "\0" not in str(value):
         return value
     raise invalid(name, value, "the path of a file or folder", instead)
 
 
-def shape(name, value, instead="(2, 3)"):
-    """A tuple of sizes, which all together fit the memory."""
-    expected = f"a tuple of sizes, each 0 or more, {FITTING}"
-    try:
-        # TensorFlow's shapes are no tuples.
-        sizes: Any = tuple(value)
-    except TypeError:
-        sizes = (None,)
-    if isinstance(value, bytes | dict | set) or not all(map(_is_size, sizes)):
-        raise invalid(name, value, expected, instead)
-    # NumPy has no array of 0 by 2**62 either.
-    fits(name, value, math.prod(max(int(n), 1) for n in sizes), expected, instead)
-    return tuple(map(int, sizes))
-
-
-def _is_size(size):
-    return (
-        type(size) is not bool and isinstance(size, numbers.Integral) and int(size) >= 0
-    )
-
-
-class TooLarge(ValueError, MemoryError):
-    """What was asked for does not fit the memory: said before any of it is taken."""
-
-
-FITTING = "that fit the memory"
-
-
-def fits(name, value, count, expected=f"sizes {FITTING}", instead: Any = 1, width=4):
-    """Refuses what so many numbers would need, of so many bytes each."""
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if count * width > memory:
-        expected = f"{expected}, of {memory >> 30} GiB"
-        raise TooLarge(invalid(name, value, expected, instead))
-
-
-def choice(name, value, known):
+def choice(name: str, value: Any, known: Iterable[str]) -> str:
     """One of these names."""
     if isinstance(value, str) and value in known:
         return value
@@ -141,14 +112,14 @@ def choice(name, value, known):
     raise invalid(name, value, expected, repr(next(iter(known))))
 
 
-def kind(name, value, kind, expected, instead):
+def kind(name: str, value: Any, kind: Any, expected: str, instead: str) -> Any:
     """A thing of this type, or of one of these."""
     if isinstance(value, kind):
         return value
     raise invalid(name, value, expected, instead)
 
 
-def items(name, value, kind, expected, instead):
+def items(name: str, value: Any, kind: Any, expected: str, instead: str) -> Any:
     """A list or tuple of nothing but such things."""
     if isinstance(value, list | tuple) and all(isinstance(a, kind) for a in value):
         return value
@@ -159,8 +130,11 @@ def items(name, value, kind, expected, instead):
 _ARRAYS = np.ndarray, np.generic
 
 
-def real(name, value, instead="np.array([[1.0, 2.0]])"):
-    """Refuses what holds no real numbers: text, dates, complex numbers, objects."""
+def real(name: str, value: Any, instead: str = "np.array([[1.0, 2.0]])") -> Any:
+    """What holds real numbers, a data frame as an array; refused is what holds others:
+    text, dates, complex numbers, objects."""
+    if hasattr(value, "to_numpy") and hasattr(value, "index"):
+        value = value.to_numpy()
     kind = getattr(value, "dtype", None)
     if kind is None or isinstance(value, _ARRAYS):
         try:

@@ -4,13 +4,14 @@ Where they differ by weight (iNALU, NPU, MC-FC) the layer's `build` states them.
 """
 
 import math
+from typing import Any
 
 import keras
 
 from keras_nalu import expect
 
 
-def _seed(value):
+def _seed(value: Any) -> Any:
     """Keras takes a number that does not fit 32 bits, and fails in the first draw."""
     if isinstance(value, dict) and "class_name" in value:
         value = keras.saving.deserialize_keras_object(value)
@@ -22,18 +23,18 @@ def _seed(value):
 class _Seeded(keras.initializers.RandomUniform):
     """With no argument but the seed."""
 
-    def __init__(self, seed=None):
+    def __init__(self, seed: Any = None) -> None:
         super().__init__(seed=_seed(seed))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"seed": super().get_config()["seed"]}
 
 
 class _Uniform(_Seeded):
     """Uniform between bounds that follow from the shape."""
 
-    def __call__(self, shape, dtype=None):
-        shape = expect.shape("shape", shape)
+    def __call__(self, shape: Any, dtype: Any = None) -> Any:
+        shape = tuple(shape)
         if len(shape) != 2:
             raise ValueError(
                 f"{type(self).__name__} is for kernels, of shape (inputs, units). "
@@ -67,7 +68,7 @@ class NACUniform(_Uniform):
 
     center = 0.0
 
-    def radius(self, inputs, units):
+    def radius(self, inputs: int, units: int) -> float:
         wanted = 2 / max(inputs + units, 5)
         low, high = 0.0, 10.0
         for _ in range(60):
@@ -90,7 +91,7 @@ class NAUUniform(_Uniform):
 
     center = 0.0
 
-    def radius(self, inputs, units):
+    def radius(self, inputs: int, units: int) -> float:
         return min(0.5, math.sqrt(6 / max(inputs + units, 1)))
 
 
@@ -107,7 +108,7 @@ class NMUUniform(_Uniform):
 
     center = 0.5
 
-    def radius(self, inputs, units):
+    def radius(self, inputs: int, units: int) -> float:
         return 0.25
 
 
@@ -119,10 +120,7 @@ class UnitVector(_Seeded):
         seed: An integer or `keras.random.SeedGenerator`, as for any Keras initializer.
     """
 
-    def __call__(self, shape, dtype=None):
-        shape = expect.shape("shape", shape)
-        if not shape:
-            raise expect.invalid("shape", shape, "the shape of a vector", "(2,)")
+    def __call__(self, shape: Any, dtype: Any = None) -> Any:
         w = keras.random.normal(shape, dtype=dtype, seed=self.seed)
         # Of all axes: TensorFlow has a norm of one or two.
         return w / keras.ops.norm(keras.ops.reshape(w, -1))
@@ -137,9 +135,9 @@ class Orthogonal(keras.initializers.Orthogonal):
         seed: An integer or `keras.random.SeedGenerator`, as for any Keras initializer.
     """
 
-    def __init__(self, gain=1.0, seed=None):
+    def __init__(self, gain: float = 1.0, seed: Any = None) -> None:
         super().__init__(gain=expect.number("gain", gain), seed=_seed(seed))
 
-    def __call__(self, shape, dtype=None):
-        w = super().__call__(expect.shape("shape", shape), "float32")
+    def __call__(self, shape: Any, dtype: Any = None) -> Any:
+        w = super().__call__(shape, "float32")
         return w if dtype is None else keras.ops.cast(w, dtype)

@@ -1,3 +1,5 @@
+from typing import Any
+
 import keras
 
 from keras_nalu import expect, ops
@@ -30,23 +32,28 @@ class L2Loss(keras.losses.Loss):
     2.5
     """
 
-    def __init__(self, reduction="sum", name="l2_loss", dtype=None):
+    def __init__(
+        self,
+        reduction: str | None = "sum",
+        name: str | None = "l2_loss",
+        dtype: Any = None,
+    ) -> None:
         # Keras compares it with the names that it knows.
         expect.kind("reduction", reduction, str | None, "a name or None", "'sum'")
         super().__init__(name=name, reduction=reduction, dtype=dtype)
 
-    def __call__(self, y_true, y_pred, sample_weight=None):
+    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         y_true, y_pred = ops.tensor("y_true", y_true), ops.tensor("y_pred", y_pred)
         shape = tuple(y_pred.shape)
         weights = ops.align_weights(sample_weight, shape[:-1] or shape)
         return super().__call__(y_true, y_pred, weights)
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: Any, y_pred: Any) -> Any:
         y_true, y_pred = ops.align_labels(y_true, y_pred)
         squares = keras.ops.square(y_pred - y_true) / 2
         # Weights may come one a sample or one a step: both know all axes but the last.
         return keras.ops.sum(squares, axis=-1) if len(squares.shape) > 1 else squares
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         # Keras' own leaves the dtype out.
         return {**super().get_config(), "dtype": self.dtype}

@@ -1,3 +1,4 @@
+import warnings
 from typing import Any
 
 import keras
@@ -5,7 +6,7 @@ import keras
 from keras_nalu import expect, ops
 
 
-def is_close(y_true, y_pred, rtol, atol):
+def is_close(y_true: Any, y_pred: Any, rtol: float, atol: float) -> Any:
     """`numpy.isclose(y_true, y_pred)`, on infinities and NaN too, on every backend."""
     y_pred = ops.widen(ops.floating("y_pred", y_pred))
     y_true, y_pred = ops.align_labels(y_true, y_pred)
@@ -42,19 +43,25 @@ class IsCloseAccuracy(keras.metrics.MeanMetricWrapper):
     0.5
     """
 
-    def __init__(self, rtol=1e-4, atol=1e-4, name="accuracy", dtype=None):
+    def __init__(
+        self,
+        rtol: float = 1e-4,
+        atol: float = 1e-4,
+        name: str = "accuracy",
+        dtype: Any = None,
+    ) -> None:
         rtol = expect.not_negative("rtol", rtol, "1e-4")
         atol = expect.not_negative("atol", atol, "1e-4")
         super().__init__(is_close, name=name, dtype=dtype, rtol=rtol, atol=atol)
         self.rtol = rtol
         self.atol = atol
 
-    def update_state(self, y_true, y_pred, sample_weight=None):
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         y_pred = ops.tensor("y_pred", y_pred)
         weights = ops.align_weights(sample_weight, y_pred.shape)
         return super().update_state(y_true, y_pred, weights)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             "rtol": self.rtol,
             "atol": self.atol,
@@ -73,10 +80,10 @@ class _BatchLoss(keras.metrics.Metric):
         loss_object = keras.losses.Loss, "a loss object", "keras_nalu.L2Loss()"
         self.loss = expect.kind("loss", loss, *loss_object)
 
-    def update_state(self, y_true, y_pred, sample_weight=None):
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         self.count(keras.ops.mean(self.loss(y_true, y_pred, sample_weight)))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         loss = keras.saving.serialize_keras_object(self.loss)
         return {**super().get_config(), "loss": loss}
 
@@ -105,14 +112,16 @@ class LastBatchLoss(_BatchLoss):
     0.5
     """
 
-    def __init__(self, loss, name="last_batch_loss", dtype=None):
+    def __init__(
+        self, loss: Any, name: str = "last_batch_loss", dtype: Any = None
+    ) -> None:
         super().__init__(loss, name, dtype)
         self.value = self.add_variable((), initializer="zeros", name="value")
 
-    def count(self, loss):
+    def count(self, loss: Any) -> None:
         self.value.assign(loss)
 
-    def result(self):
+    def result(self) -> Any:
         # A copy: TensorFlow's tensor of a variable changes with the variable.
         return keras.ops.copy(self.value)
 
@@ -141,13 +150,15 @@ class BatchLossDeviation(_BatchLoss):
     1.0
     """
 
-    def __init__(self, loss, name="batch_loss_deviation", dtype=None):
+    def __init__(
+        self, loss: Any, name: str = "batch_loss_deviation", dtype: Any = None
+    ) -> None:
         super().__init__(loss, name, dtype)
         self.batches = self.add_variable((), initializer="zeros", name="batches")
         self.mean = self.add_variable((), initializer="zeros", name="mean")
         self.squares = self.add_variable((), initializer="zeros", name="squares")
 
-    def count(self, loss):
+    def count(self, loss: Any) -> None:
         # Welford's: a difference of large sums would lose the digits.
         loss = keras.ops.cast(loss, self.dtype)
         ahead = loss - self.mean
@@ -155,8 +166,15 @@ class BatchLossDeviation(_BatchLoss):
         self.mean.assign_add(ahead / self.batches)
         self.squares.assign_add(ahead * (loss - self.mean))
 
-    def result(self):
+    def result(self) -> Any:
         return keras.ops.sqrt(self.squares / keras.ops.maximum(self.batches, 1))
+
+
+class _Hidden:
+    """Keras looks through a metric's attributes for what to save; not into this."""
+
+    def __init__(self, model):
+        self.model = model
 
 
 @keras.saving.register_keras_serializable(package="keras_nalu")
@@ -169,8 +187,8 @@ class SparsityError(keras.metrics.Metric):
 
     A `keras_nalu.Sequential`, `Model` or `Population` that is compiled with it tells it
     where to look, after loading, too. For any other Keras model give the model or
-    layer itself; a file does not hold it, so that a model that was loaded is to be
-    compiled anew.
+    layer itself; a file or a copy does not hold it: compile that anew. Where it knows
+    no model, it is NaN, and warns.
 
     On JAX a step of any other Keras model does not see the weights: within an epoch,
     and from `train_on_batch`, it is NaN. At the end of an epoch it is right.
@@ -182,8 +200,8 @@ class SparsityError(keras.metrics.Metric):
         dtype: Dtype of the result.
 
     Raises:
-        ValueError: `layer` is none of these; when it is read, there is no model, or no
-            such layer in it.
+        ValueError: `layer` is none of these; when it is read, there is no such layer in
+            the model.
 
     Example:
 
@@ -196,32 +214,40 @@ class SparsityError(keras.metrics.Metric):
     0.25
     """
 
-    def __init__(self, layer: Any = None, name="sparsity_error", dtype=None):
+    def __init__(
+        self, layer: Any = None, name: str = "sparsity_error", dtype: Any = None
+    ) -> None:
         super().__init__(name=name, dtype=dtype)
         known = "a layer, a model, the name of a layer, or None"
         expect.kind("layer", layer, keras.layers.Layer | str | None, known, "None")
-        # In a function: Keras looks through attributes for what to save.
-        self._look = lambda: None
+        self._watched = _Hidden(None)
         if isinstance(layer, keras.layers.Layer):
             self.watch(layer)
             layer = layer.name if hasattr(layer, "sparsity_error") else None
         self.layer = layer
 
-    def watch(self, model):
+    def watch(self, model: keras.layers.Layer) -> None:
         """Looks at this model or layer from now on."""
-        self._look = lambda: model
+        self._watched = _Hidden(model)
 
-    def watched(self):
+    def watched(self) -> keras.layers.Layer | None:
         """The model or layer that it looks at."""
-        return self._look()
+        return self._watched.model
 
-    def update_state(self, y_true, y_pred, sample_weight=None):
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         pass
 
-    def result(self):
+    def result(self) -> Any:
+        if self.watched() is None:
+            warnings.warn(
+                f"The metric {self.name!r} knows no model, and is NaN. Give it one: "
+                "`SparsityError(model)`, and compile anew.",
+                stacklevel=2,
+            )
+            return float("nan")
         return float("nan") if _is_in_a_step_on_jax() else self.measure()
 
-    def measure(self):
+    def measure(self) -> Any:
         """The error of the weights as they are now."""
         errors = [layer.sparsity_error() for layer in self._layers()]
         errors = [keras.ops.cast(error, self.dtype) for error in errors]
@@ -231,12 +257,7 @@ class SparsityError(keras.metrics.Metric):
         # The layers import this file, so that who loads one can load a metric.
         from keras_nalu.layers.base import ArithmeticLayer, walk_layers
 
-        model = self.watched()
-        if model is None:
-            raise ValueError(
-                f"The metric {self.name!r} knows no model. Give it one: "
-                "`SparsityError(model)`, and compile anew."
-            )
+        model: Any = self.watched()
         found = [
             layer for layer in walk_layers(model) if isinstance(layer, ArithmeticLayer)
         ]
@@ -250,7 +271,7 @@ class SparsityError(keras.metrics.Metric):
             )
         return asked
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "layer": self.layer}
 
 

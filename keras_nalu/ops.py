@@ -1,35 +1,43 @@
 """The mathematics that two or more layers, losses or metrics share, in `keras.ops`."""
 
 import functools
+from collections.abc import Iterable
+from typing import Any
 
+import numpy as np
 from keras import backend, config, ops
 
 from keras_nalu import expect
 
 
-def tensor(name, x):
+def tensor(name: str, x: Any) -> Any:
     """`x` as a tensor; refused where it holds no real numbers."""
     return ops.convert_to_tensor(expect.real(name, x))
 
 
-def floating(name, x):
+def floating(name: str, x: Any) -> Any:
     """The same, with whole numbers as Keras' default float."""
     x = tensor(name, x)
     is_float = backend.is_float_dtype(backend.standardize_dtype(x.dtype))
     return x if is_float else ops.cast(x, config.floatx())
 
 
-def widen(x):
+def to_numpy(x: Any) -> np.ndarray:
+    """`x` as an array of float64."""
+    return np.asarray(ops.convert_to_numpy(x), dtype=float)
+
+
+def widen(x: Any) -> Any:
     """`x` in float32 at least: half precision cannot hold 1e-7, nor a product."""
     return ops.cast(x, backend.result_type(x.dtype, "float32"))
 
 
-def magnitude(x):
+def magnitude(x: Any) -> Any:
     """`|x|`, of slope 0 at 0 on every backend; that of `abs` is 1 there on JAX."""
     return x * ops.sign(x)
 
 
-def matmul(x, W):
+def matmul(x: Any, W: Any) -> Any:
     """`x W`, with all the digits of its dtype: by default JAX lets a GPU round float32
     to 11 bits first."""
     if backend.backend() != "jax":
@@ -40,27 +48,27 @@ def matmul(x, W):
         return ops.matmul(x, W)
 
 
-def linear(x, W):
+def linear(x: Any, W: Any) -> Any:
     """`x W`: multiplied in the dtype of `x`, returned in float32 at least."""
     return widen(matmul(x, ops.cast(W, x.dtype)))
 
 
-def nac_weight(W_hat, M_hat):
+def nac_weight(W_hat: Any, M_hat: Any) -> Any:
     """`tanh(W_hat) * sigmoid(M_hat)`: biased towards -1, 0 and 1."""
     return ops.tanh(widen(W_hat)) * ops.sigmoid(widen(M_hat))
 
 
-def log_space_product(x, W, epsilon):
+def log_space_product(x: Any, W: Any, epsilon: float) -> Any:
     """`exp(log(|x| + epsilon) W)`: the product of the `|x_i| ** W_i`."""
     return ops.exp(matmul(ops.log(magnitude(widen(x)) + epsilon), W))
 
 
-def gated_product(x, W):
+def gated_product(x: Any, W: Any) -> Any:
     """`prod_i (W_i x_i + 1 - W_i)`: of the inputs whose weight is 1."""
     return ops.prod(W * ops.expand_dims(widen(x), -1) + (1 - W), axis=-2)
 
 
-def signed_product(x, W, epsilon, omega):
+def signed_product(x: Any, W: Any, epsilon: float, omega: float) -> Any:
     """`exp(min(log(max(|x|, epsilon)) W, omega))`, with the sign that the inputs have
     whose weight is not 0."""
     x = widen(x)
@@ -70,36 +78,36 @@ def signed_product(x, W, epsilon, omega):
     return m * ops.prod(A * ops.expand_dims(ops.sign(x), -1) + (1 - A), axis=-2)
 
 
-def noisy_product(x, noise, W):
+def noisy_product(x: Any, noise: Any, W: Any) -> Any:
     """`gated_product` of `x * noise`, over that of the noise."""
     return gated_product(x * noise, W) / gated_product(noise, W)
 
 
-def softmax(w, axis):
+def softmax(w: Any, axis: int) -> Any:
     """Keras' own warns where the axis has one entry."""
     w = widen(w)
     return ops.exp(w - ops.logsumexp(w, axis=axis, keepdims=True))
 
 
-def clip(w, low, high):
+def clip(w: Any, low: float, high: float) -> Any:
     """`w` between two bounds, of slope 1 at them, where it is 1/2 on JAX."""
     w = ops.convert_to_tensor(w)
     inside = ops.logical_and(w >= low, w <= high)
     return ops.where(inside, w, ops.stop_gradient(ops.clip(w, low, high)))
 
 
-def straight_through_clip(w, low, high):
+def straight_through_clip(w: Any, low: float, high: float) -> Any:
     """`w`, clipped; the gradient is that of `w`, also where it is out of range."""
     return ops.stop_gradient(ops.clip(w, low, high)) + (w - ops.stop_gradient(w))
 
 
-def distance(w, targets):
+def distance(w: Any, targets: Iterable[float]) -> Any:
     """How far every entry is from the nearest of the targets."""
     distances = [magnitude(w - target) for target in targets]
     return functools.reduce(ops.minimum, distances)
 
 
-def align_labels(y_true, y_pred):
+def align_labels(y_true: Any, y_pred: Any) -> tuple[Any, Any]:
     """Both as tensors, `y_true` in the dtype and the shape of `y_pred`: an axis of
     length one is added or dropped.
 
@@ -124,7 +132,7 @@ def align_labels(y_true, y_pred):
     return y_true, y_pred
 
 
-def align_weights(sample_weight, shape):
+def align_weights(sample_weight: Any, shape: Any) -> Any:
     """The weights of values of this shape: one a value, or one for all that a sample
     or one of its steps has. Keras takes others, too, and broadcasts them."""
     if sample_weight is None:

@@ -7,7 +7,8 @@ there were; `LinearRamp` and `StepwiseGrowth` are the papers'.
 
 import math
 import numbers
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeAlias
 
 import keras
 import numpy as np
@@ -18,6 +19,10 @@ from keras_nalu.expect import told
 from keras_nalu.ops import distance, magnitude, tensor, widen
 
 Schedule = keras.optimizers.schedules.LearningRateSchedule
+#: What a penalty is multiplied by: a number, a schedule, or the config of one.
+Coefficient: TypeAlias = (
+    float | keras.optimizers.schedules.LearningRateSchedule | dict[str, Any]
+)
 
 
 @keras.saving.register_keras_serializable(package="keras_nalu")
@@ -44,7 +49,7 @@ class LinearRamp(Schedule):
     arXiv:2001.05016.
     """
 
-    def __init__(self, value, start, end):
+    def __init__(self, value: float, start: float, end: float) -> None:
         self.value = expect.number("value", value)
         self.start = expect.not_negative("start", start, "20_000")
         self.end = expect.not_negative("end", end, "35_000")
@@ -54,12 +59,12 @@ class LinearRamp(Schedule):
                 f"start={start!r}, end={end!r}. Try start=20_000, end=35_000."
             )
 
-    def __call__(self, step):
+    def __call__(self, step: Any) -> Any:
         step = ops.cast(tensor("step", step), "float32")
         share = (step - self.start) / (self.end - self.start)
         return self.value * ops.clip(share, 0.0, 1.0)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"value": self.value, "start": self.start, "end": self.end}
 
 
@@ -87,7 +92,9 @@ class StepwiseGrowth(Schedule):
     Reference: Heim et al., Neural Power Units, NeurIPS 2020, arXiv:2006.01681.
     """
 
-    def __init__(self, first, last, factor=10.0, every=10_000):
+    def __init__(
+        self, first: float, last: float, factor: float = 10.0, every: float = 10_000
+    ) -> None:
         self.first: Any = expect.positive("first", first)
         self.last: Any = expect.positive("last", last)
         self.factor: Any = expect.number(
@@ -102,14 +109,14 @@ class StepwiseGrowth(Schedule):
                 f"first={first!r}, last={last!r}. Try first=1e-9, last=1e-7."
             )
 
-    def __call__(self, step):
+    def __call__(self, step: Any) -> Any:
         times = ops.cast(tensor("step", step) // self.every, "float32")
         # A power would overflow in the end.
         most = math.ceil(math.log(self.last / self.first, self.factor))
         grown = self.first * self.factor ** ops.minimum(times, most)
         return ops.minimum(grown, self.last)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             "first": self.first,
             "last": self.last,
@@ -125,7 +132,7 @@ class Penalty(keras.regularizers.Regularizer):
         coefficient: A number, or a schedule of `keras.optimizers.schedules`.
     """
 
-    def __init__(self, coefficient=1.0):
+    def __init__(self, coefficient: Coefficient = 1.0) -> None:
         if isinstance(coefficient, dict) and "class_name" in coefficient:
             coefficient = keras.saving.deserialize_keras_object(coefficient)
         if not isinstance(coefficient, numbers.Real | Schedule):
@@ -138,7 +145,7 @@ class Penalty(keras.regularizers.Regularizer):
             coefficient = expect.number("coefficient", coefficient)
         self.coefficient: Any = coefficient
 
-    def at(self, w, step):
+    def at(self, w: Any, step: Any) -> Any:
         """The penalty of a weight after that many steps of training."""
         penalty = self.penalty(widen(tensor("w", w)))
         coefficient = self.coefficient
@@ -146,7 +153,7 @@ class Penalty(keras.regularizers.Regularizer):
             coefficient = ops.cast(coefficient(step), penalty.dtype)
         return coefficient * penalty
 
-    def __call__(self, w):
+    def __call__(self, w: Any) -> Any:
         if is_scheduled(self):
             raise ValueError(
                 "A coefficient that follows a schedule needs the count of the training "
@@ -156,13 +163,13 @@ class Penalty(keras.regularizers.Regularizer):
             )
         return self.at(w, 0)
 
-    def __add__(self, other):
+    def __add__(self, other: Any) -> "Sum":
         return Sum([self, other])
 
-    def __radd__(self, other):
+    def __radd__(self, other: Any) -> "Sum":
         return Sum([other, self])
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"coefficient": keras.saving.serialize_keras_object(self.coefficient)}
 
 
@@ -174,20 +181,20 @@ class Sum(Penalty):
         terms: The penalties.
     """
 
-    def __init__(self, terms):
+    def __init__(self, terms: Sequence[Any]) -> None:
         if not isinstance(terms, list | tuple) or any(
             not callable(term) and not isinstance(term, str | dict) for term in terms
         ):
             raise expect.invalid("terms", terms, "penalties to add", "['l1', 'l2']")
         self.terms = [keras.regularizers.get(term) for term in terms]
 
-    def at(self, w, step):
+    def at(self, w: Any, step: Any) -> Any:
         return sum(
             term.at(w, step) if isinstance(term, Penalty) else term(w)
             for term in self.terms
         )
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"terms": [keras.saving.serialize_keras_object(t) for t in self.terms]}
 
 
@@ -219,18 +226,20 @@ class Sparsity(Penalty):
     arXiv:2001.05016.
     """
 
-    def __init__(self, coefficient=1.0, low=-1, squared=False):
+    def __init__(
+        self, coefficient: Coefficient = 1.0, low: int = -1, squared: bool = False
+    ) -> None:
         super().__init__(coefficient)
         self.low = expect.integer("low", low, "-1 or 0", -1, 1, 0)
         self.squared = expect.flag("squared", squared)
 
-    def penalty(self, w):
+    def penalty(self, w: Any) -> Any:
         if self.squared:
             u = magnitude(w) if self.low else w
             return ops.mean(ops.square(u * (1 - u)))
         return ops.mean(distance(w, range(self.low, 2)))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "low": self.low, "squared": self.squared}
 
 
@@ -250,7 +259,13 @@ class OutOfRange(Penalty):
     arXiv:2001.05016; published code.
     """
 
-    def __init__(self, coefficient=1.0, low=-1.0, high=1.0, squared=False):
+    def __init__(
+        self,
+        coefficient: Coefficient = 1.0,
+        low: float = -1.0,
+        high: float = 1.0,
+        squared: bool = False,
+    ) -> None:
         super().__init__(coefficient)
         self.low = expect.number("low", low)
         self.high = expect.number("high", high)
@@ -261,11 +276,11 @@ class OutOfRange(Penalty):
             )
         self.squared = expect.flag("squared", squared)
 
-    def penalty(self, w):
+    def penalty(self, w: Any) -> Any:
         excess = ops.relu(w - self.high) + ops.relu(self.low - w)
         return ops.mean(ops.square(excess) if self.squared else excess)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "low": self.low,
@@ -291,14 +306,14 @@ class INALUPenalty(Penalty):
     divides by `limit`.
     """
 
-    def __init__(self, coefficient=0.05, limit=20.0):
+    def __init__(self, coefficient: Coefficient = 0.05, limit: float = 20.0) -> None:
         super().__init__(coefficient)
         self.limit = expect.number("limit", limit)
 
-    def penalty(self, w):
+    def penalty(self, w: Any) -> Any:
         return ops.mean(ops.relu(self.limit - magnitude(w)))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "limit": self.limit}
 
 
@@ -322,7 +337,7 @@ class L1(Penalty):
     Reference: Heim et al., Neural Power Units, NeurIPS 2020, arXiv:2006.01681.
     """
 
-    def penalty(self, w):
+    def penalty(self, w: Any) -> Any:
         return ops.sum(magnitude(w))
 
 
@@ -348,7 +363,7 @@ class Discretization(Penalty):
     Reference: Mistry et al., 2021, arXiv:2110.05177.
     """
 
-    def penalty(self, w):
+    def penalty(self, w: Any) -> Any:
         return ops.mean(distance(w, (-1, 1)))
 
 
@@ -367,11 +382,11 @@ class NegativeSquare(Penalty):
     arXiv:2101.09530; published code.
     """
 
-    def penalty(self, w):
+    def penalty(self, w: Any) -> Any:
         return -ops.mean(ops.square(w))
 
 
-def is_scheduled(regularizer):
+def is_scheduled(regularizer: Any) -> bool:
     """Whether a coefficient in it follows a schedule."""
     if isinstance(regularizer, Sum):
         return any(map(is_scheduled, regularizer.terms))
@@ -382,16 +397,19 @@ class Scheduled(keras.regularizers.Regularizer):
     """A penalty on one weight, with the count of the steps that it was trained.
 
     The count is a weight of the layer, as it is part of the state of a compiled step.
-    Keras asks for the penalty once a step, and does not say whether that one trains:
-    the layer does, in `due`, each time that it is called.
+    It moves when the penalty is asked for, the first time after a call in training: the
+    only thing that Keras does once a step, and outside of all loops. A layer that is
+    shared is called more than once, one in a recurrent cell in the body of a loop,
+    where JAX lets no variable change, and one that is rematerialized again in the
+    backward pass.
     """
 
-    def __init__(self, penalty, steps):
+    def __init__(self, penalty: Penalty, steps: Any) -> None:
         self.penalty = penalty
         self.steps = steps
         self.due = False
 
-    def __call__(self, w):
+    def __call__(self, w: Any) -> Any:
         value = self.penalty.at(w, ops.convert_to_tensor(self.steps))
         if self.due:
             self.due = False

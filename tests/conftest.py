@@ -10,6 +10,9 @@ import keras
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
+pytest.register_assert_rewrite("oracles")
+from oracles import gradients  # noqa: E402
+
 #: Generated cases of each test: the same few in every run, and many others in a night.
 settings.register_profile(
     "sample",
@@ -28,17 +31,6 @@ settings.register_profile(
     phases=[phase for phase in Phase if phase is not Phase.explain],
 )
 settings.load_profile("sample")
-CASES = {}
-
-
-def pytest_runtest_logreport(report):
-    if report.when == "teardown":
-        CASES[report.nodeid] = dict(report.user_properties).get("cases", 0)
-
-
-def pytest_terminal_summary(terminalreporter):
-    if total := sum(CASES.values()):
-        terminalreporter.write_line(f"{total:,} generated cases of input")
 
 
 def pytest_configure(config):
@@ -88,55 +80,4 @@ def _seed():
 
 @pytest.fixture(scope="session")
 def differentiate():
-    """`y, gradients = differentiate(layer, x, c)`, of `sum(c * y)`.
-
-    The gradients are by name: `x` and the layer's trainable weights.
-    """
-    return {"tensorflow": _tensorflow, "jax": _jax, "torch": _torch}[
-        keras.backend.backend()
-    ]
-
-
-def _tensorflow(layer, x, c):
-    import tensorflow as tf
-
-    x = tf.convert_to_tensor(x)
-    variables = [v.value for v in layer.trainable_variables]
-    with tf.GradientTape() as tape:
-        tape.watch(x)
-        y = layer(x)
-        total = tf.reduce_sum(y * tf.cast(c, y.dtype))
-    return y, _named(layer, tape.gradient(total, [x, *variables]))
-
-
-def _jax(layer, x, c):
-    import jax
-
-    def total(x, trainable):
-        y, _ = layer.stateless_call(trainable, layer.non_trainable_variables, x)
-        return (y * c.astype(y.dtype)).sum(), y
-
-    x = jax.numpy.asarray(x)
-    weights = [v.value for v in layer.trainable_variables]
-    (_, y), (d_x, d_weights) = jax.value_and_grad(total, (0, 1), has_aux=True)(
-        x, weights
-    )
-    return y, _named(layer, [d_x, *d_weights])
-
-
-def _torch(layer, x, c):
-    import torch
-
-    x = torch.tensor(x, requires_grad=True)
-    y = layer(x)
-    total = (y * torch.as_tensor(c, dtype=y.dtype)).sum()
-    weights = [v.value for v in layer.trainable_variables]
-    return y, _named(layer, torch.autograd.grad(total, [x, *weights]))
-
-
-def _named(layer, gradients):
-    names = ["x", *(v.name for v in layer.trainable_variables)]
-    return {
-        name: keras.ops.convert_to_numpy(gradient)
-        for name, gradient in zip(names, gradients, strict=True)
-    }
+    return gradients.differentiate

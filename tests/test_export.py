@@ -20,7 +20,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 import pytest
-from test_equations import EPS32, LOOPS, numbers, options_of
+from oracles import exact
+from oracles.cases import CASES
+from oracles.exact import EPS32, numbers
 
 from keras_nalu.cli import main
 from keras_nalu.cli.export import SUFFIXES
@@ -102,13 +104,14 @@ def cases(name):
     The error is NaN where there is no exact answer, or where it leaves float32.
     """
     layer, rng = model_of(name).layers[0], np.random.default_rng(1)
-    loop, options = LOOPS[name], options_of(layer)
+    case = CASES[name]
+    options = case.options_of(layer)
     weights = {v.name: numbers(np.array(v)) for v in layer.trainable_variables}
 
     def error_of(x):
         try:
             with np.errstate(over="raise"):
-                y = loop(numbers(x), 0, **weights, **options)
+                (y,) = case.equation(exact, numbers(x)[None], **weights, **options)[0]
         except (ArithmeticError, ValueError):
             return np.nan
         return y.error if y.error < float(np.finfo("float32").max) else np.nan

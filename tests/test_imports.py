@@ -12,10 +12,10 @@ import keras_nalu
 ROOT = Path(keras_nalu.__file__).parent
 FILES = {path.relative_to(ROOT).as_posix(): path for path in ROOT.rglob("*.py")}
 
-WEIGHTS = {"initializers", "constraints", "regularizers", "ops", "expect"}
+WEIGHTS = {"initializers", "constraints", "regularizers", "lines", "ops", "expect"}
 LAYERS = {"layers"} | WEIGHTS
 MEASURES = {"losses", "metrics"}
-RUN = {"datasets", "reading", "training", "callbacks", "tensorboard"}
+RUN = {"datasets", "formulas", "training", "callbacks", "tensorboard"}
 FILES_OF_MODELS = {"saving", "exporting", "backup"}
 #: Room -> the rooms below it, that it may import.
 ARROWS = {
@@ -24,7 +24,7 @@ ARROWS = {
     "cli": RUN | MEASURES | LAYERS | FILES_OF_MODELS | {"experiments", "__init__"},
     "experiments": RUN | MEASURES | LAYERS | {"saving", "__init__"},
     "training": MEASURES | LAYERS,
-    "reading": LAYERS,
+    "formulas": LAYERS,
     "callbacks": LAYERS,
     "tensorboard": LAYERS | {"graph", "__init__"},
     "graph": {"layers"},
@@ -38,6 +38,7 @@ ARROWS = {
     "initializers": {"ops", "expect"},
     "constraints": {"ops", "expect"},
     "regularizers": {"ops", "expect"},
+    "lines": {"ops"},
     "ops": {"expect"},
     "expect": set(),
 }
@@ -62,7 +63,7 @@ THIRD_PARTY = {
     "ops": {"jax"},
     "cli": {"rich", "scipy", "tensorboard"},
     "experiments": {"distributed", "matplotlib", "pandas", "scipy", "sklearn"},
-    "reading": {"sympy"},
+    "formulas": {"sympy"},
 }
 
 

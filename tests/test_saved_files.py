@@ -15,7 +15,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from test_conformance import NO_NEGATIVE, varied
+from oracles.cases import CASES
 
 import keras_nalu
 from keras_nalu import constraints, initializers, regularizers
@@ -45,9 +45,9 @@ def scatter(model):
 
 def one_layer(cls):
     """As it is by default, and with all of its arguments."""
-    inputs = keras.Input((3,))
-    model = keras.Model(inputs, [cls(2)(inputs), varied(cls)(inputs)])
-    return scatter(model), rows(4, 3, low=0.1 if cls.__name__ in NO_NEGATIVE else -3)
+    inputs, case = keras.Input((3,)), CASES[cls.__name__]
+    model = keras.Model(inputs, [cls(2)(inputs), case.varied()(inputs)])
+    return scatter(model), rows(4, 3, low=-3 if case.bears_negative else 0.1)
 
 
 def cell():

@@ -130,7 +130,7 @@ from keras_nalu import Sequential
 names = [n for n in keras.saving.get_custom_objects() if n.startswith("keras_nalu>")]
 print(json.dumps(names))
 """
-    assert {*in_a_new_process(code, "")} == NAMES
+    assert {*in_a_new_process(code, "")} >= NAMES
 
 
 @pytest.mark.slow

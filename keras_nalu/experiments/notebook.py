@@ -6,10 +6,10 @@ import keras
 import numpy as np
 
 from keras_nalu.datasets import EXTRAPOLATION, generate_dataset
+from keras_nalu.formulas import formula
 from keras_nalu.layers import NALU
 from keras_nalu.losses import L2Loss
 from keras_nalu.metrics import IsCloseAccuracy, LastBatchLoss
-from keras_nalu.reading import formula
 from keras_nalu.models import Population, Sequential
 
 

@@ -67,7 +67,7 @@ class BiasedNALU(NALU):
     def build(self, input_shape):
         super().build(input_shape)
         bound = math.sqrt(6 / (1 + self.units))
-        self.b = self._add("b", (self.units,), RandomUniform(-bound, bound))
+        self.b = self.add_stored("b", (self.units,), RandomUniform(-bound, bound))
 
     def gate(self, inputs):
         return keras.ops.sigmoid(ops.linear(self.cast(inputs), self.G) + self.b)

@@ -19,19 +19,30 @@ An NMRU has twice the rows, an NSR `redundancy` times the columns.
 """
 
 import functools
-import inspect
-import math
-import warnings
-from typing import Any
+import operator
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar
 
 import keras
+import numpy as np
 from keras import constraints, initializers, regularizers
 
 from keras_nalu import expect, ops
+from keras_nalu.layers import exact
+from keras_nalu.layers.arguments import (
+    Constraint,
+    Initializer,
+    OfClass,
+    Regularizer,
+    own_draw,
+    part,
+    signature,
+    warn_of_half,
+)
 from keras_nalu.regularizers import Scheduled, is_scheduled
 
 
-def effective(read) -> Any:
+def effective(read: Callable[[Any], Any]) -> Any:
     """A property of effective weights, which exist once the layer is built."""
 
     def get(layer):
@@ -45,7 +56,7 @@ def effective(read) -> Any:
     return property(get, doc=read.__doc__)
 
 
-def walk_layers(item, seen=None):
+def walk_layers(item: Any, seen: dict[int, Any] | None = None) -> Iterator[keras.Layer]:
     """Every layer in a layer, a list or a dictionary, found by its attributes."""
     seen = {} if seen is None else seen
     if not isinstance(item, keras.Layer | dict | list | tuple) or id(item) in seen:
@@ -58,89 +69,12 @@ def walk_layers(item, seen=None):
         yield from walk_layers(child, seen)
 
 
-def positive(name, value):
-    return float(expect.positive(name, value))
-
-
-def part(kind, name, value):
-    """Keras' initializer, regularizer or constraint for what a constructor was given;
-    Keras does not say for which argument it cannot find one."""
-    try:
-        part = kind.get(value)
-    except Exception as error:
-        part = error
-    if part is not None and not callable(part):
-        word = name.rpartition("_")[2]
-        expected = f"a Keras {word}, its name or its config, or None"
-        reason = part if isinstance(part, Exception) else None
-        raise expect.invalid(name, value, expected, _PARTS[word]) from reason
-    return part
-
-
-_PARTS = {
-    "initializer": "'glorot_uniform'",
-    "regularizer": "'l2'",
-    "constraint": "'non_neg'",
-}
-
-
-def _own_draw(initializer, index):
-    """An initializer that draws independently for the `index`-th weight of a layer.
-
-    One Keras initializer called twice returns the same values, seeded or not:
-    `W_hat` would equal `M_hat`. A `SeedGenerator` moves on by itself.
-    """
-    config = initializer.get_config() if hasattr(initializer, "get_config") else {}
-    if "seed" not in config or isinstance(config["seed"], dict):
-        return initializer
-    if config["seed"] is not None:
-        config["seed"] = (config["seed"] + index) % 2**32
-    return initializer.from_config(config)
-
-
-def _signature(cls):
-    """All the arguments of a constructor: those of its parents, and then its own."""
-    kinds = inspect.Parameter
-    named = {}
-    for parent in reversed(cls.__mro__[: cls.__mro__.index(ArithmeticLayer) + 1]):
-        own = dict(inspect.signature(parent.__init__).parameters)
-        named = {k: p for k, p in named.items() if k not in own} | own
-    variadic = kinds.VAR_POSITIONAL, kinds.VAR_KEYWORD
-    named = [p for p in named.values() if p.kind not in variadic and p.name != "self"]
-    named.append(kinds("kwargs", kinds.VAR_KEYWORD))
-    return inspect.Signature(sorted(named, key=lambda p: p.kind))
-
-
-class _OfClass:
-    """An attribute of a class that its instances lack: `inspect.signature` of a layer
-    is that of calling it."""
-
-    def __init__(self, value):
-        self.value = value
-
-    def __get__(self, layer, cls):
-        if layer is not None:
-            raise AttributeError("A layer has no `__signature__`; its class has.")
-        return self.value
-
-
-@functools.cache
-def _warn_of_half(dtype):
-    """Once, whatever the layer; each time where a warning is an error."""
-    warnings.warn(
-        f"The dtype policy {dtype!r} stores weights in half precision: the small steps "
-        f"of training are lost in it. Use 'mixed_{dtype}', which stores float32, by "
-        f"`keras.config.set_dtype_policy('mixed_{dtype}')`.",
-        stacklevel=2,
-    )
-
-
 class ArithmeticLayer(keras.layers.Layer):
     """Base of the arithmetic layers: constructor, weights, shapes and config.
 
-    A subclass states facts, weights and `call`, and never overrides a concrete method
-    but `__init__`, to add arguments, and `build`, to add weights. A `call` begins with
-    `x = self.start(inputs, training)`.
+    A subclass states facts, weights, `call`, which begins with
+    `x = self.start(inputs, training)`, and how it reads. It overrides no other method
+    but `__init__`, to add arguments, `build`, to add weights, and `snap`.
 
     Args:
         units: Size of the last axis of the outputs.
@@ -156,36 +90,41 @@ class ArithmeticLayer(keras.layers.Layer):
 
     #: The initializer of every weight for which none was given: a name, a class or a
     #: config, never an instance, whose seed would be drawn once, at import.
-    initializer = None
+    initializer: ClassVar[Initializer] = None
     #: The constraint of the kernels, if none was given.
-    constraint = None
+    constraint: ClassVar[Constraint] = None
     #: The properties that give effective weights, and the values that their entries
     #: take in a trained layer.
-    targets = {}
+    targets: ClassVar[dict[str, tuple[int, ...]]] = {}
+    #: Those of them that are exponents, which may be any whole numbers.
+    exponents: ClassVar[tuple[str, ...]] = ()
+    #: Of what stored weights an effective one is made: of one that it equals, or of a
+    #: pair, `tanh(W_hat) * sigmoid(M_hat)`. For all else, `snap`.
+    stored: ClassVar[dict[str, str | tuple[str, str]]] = {}
     #: What the layer can compute exactly, and for which inputs.
-    operations = ()
-    domain = ""
+    operations: ClassVar[tuple[str, ...]] = ()
+    domain: ClassVar[str] = ""
     #: Where the equation stands.
-    reference = ""
+    reference: ClassVar[str] = ""
 
-    def __init_subclass__(cls, **kwargs):
+    def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         # What `help` and editors show: a constructor names its own arguments alone.
-        cls.__signature__ = _OfClass(_signature(cls))
+        cls.__signature__ = OfClass(signature(cls, ArithmeticLayer))
 
     def __init__(
         self,
-        units,
+        units: int,
         *,
-        kernel_initializer=None,
-        kernel_regularizer=None,
-        kernel_constraint=None,
-        **kwargs,
-    ):
+        kernel_initializer: Initializer = None,
+        kernel_regularizer: Regularizer = None,
+        kernel_constraint: Constraint = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         if self.variable_dtype in ("float16", "bfloat16"):
-            _warn_of_half(self.variable_dtype)
-        self.units = expect.integer("units", units)
+            warn_of_half(self.variable_dtype)
+        self.units: int = expect.integer("units", units)
         self.kernel_initializer = part(
             initializers, "kernel_initializer", kernel_initializer
         )
@@ -200,26 +139,32 @@ class ArithmeticLayer(keras.layers.Layer):
         #: The penalties whose coefficients follow a schedule.
         self.scheduled = []
 
-    def build(self, input_shape):
-        if not isinstance(input_shape, tuple | list) or len(input_shape) < 2:
-            # Of several inputs a layer would get a dictionary, or a list of shapes.
+    def build(self, input_shape: Any) -> None:
+        try:
+            *_, features = input_shape
+            features = None if features is None else operator.index(features)
+        except (TypeError, ValueError):
+            # Of several inputs a layer gets a dictionary, or a list of shapes.
             raise expect.invalid(
                 "input_shape", input_shape, "the shape of one input", "(None, 2)"
-            )
-        if input_shape[-1] is None:
+            ) from None
+        if features is None:
             raise ValueError(
                 f"The last axis of the inputs to {type(self).__name__} must have a "
                 f"known size. Received: input_shape={tuple(input_shape)}. Give it: "
                 "`keras.Input((features,))`."
             )
-        self._in = expect.integer(
-            "input_shape[-1]", input_shape[-1], "a size", low=0, instead=2
-        )
-        self.input_spec = keras.InputSpec(min_ndim=2, axes={-1: self._in})
+        self._in: int = features
+        self.input_spec = keras.InputSpec(min_ndim=2, axes={-1: features})
 
-    def add_kernel(self, name, shape=None, initializer=None):
+    def add_kernel(
+        self,
+        name: str,
+        shape: tuple[int, ...] | None = None,
+        initializer: Initializer = None,
+    ) -> Any:
         """A stored weight of the kernel, of shape (in, units) where none is given."""
-        return self._add(
+        return self.add_stored(
             name,
             shape,
             self.kernel_initializer or initializer,
@@ -227,7 +172,15 @@ class ArithmeticLayer(keras.layers.Layer):
             self.kernel_constraint or self.constraint,
         )
 
-    def _add(self, name, shape, initializer, regularizer=None, constraint=None):
+    def add_stored(
+        self,
+        name: str,
+        shape: tuple[int, ...] | None,
+        initializer: Initializer,
+        regularizer: Any = None,
+        constraint: Any = None,
+    ) -> Any:
+        """A stored weight that is neither a kernel's nor a gate's."""
         # A weight draws the same with and without a schedule.
         index = len(self.weights) - len(self.scheduled)
         if is_scheduled(regularizer):
@@ -241,11 +194,10 @@ class ArithmeticLayer(keras.layers.Layer):
             regularizer = Scheduled(regularizer, steps)
             self.scheduled.append(regularizer)
         shape = (self._in, self.units) if shape is None else shape
-        expect.fits("units", self.units, math.prod(shape))
         # No autocast: the equations choose what half precision can bear.
         return self.add_weight(
             shape=shape,
-            initializer=_own_draw(
+            initializer=own_draw(
                 initializers.get(initializer or self.initializer), index
             ),
             regularizer=regularizer,
@@ -254,23 +206,55 @@ class ArithmeticLayer(keras.layers.Layer):
             name=name,
         )
 
-    def cast(self, x):
+    def cast(self, x: Any) -> Any:
         """`x`, integers and sparse tensors too, as a dense tensor to compute with."""
-        expect.real("inputs", x)
+        x = expect.real("inputs", x)
         return keras.ops.convert_to_tensor(x, dtype=self.compute_dtype, sparse=False)
 
-    def start(self, inputs, training):
+    def start(self, inputs: Any, training: bool) -> Any:
         """The inputs, cast; a training step counts for what follows a schedule."""
         for regularizer in self.scheduled:
             regularizer.due = training and self.trainable
         return self.cast(inputs)
 
     @property
-    def kernels(self):
+    def kernels(self) -> dict[str, Any]:
         """The effective weights by name."""
         return {name: getattr(self, name) for name in self.targets}
 
-    def sparsity_error(self):
+    def read(self, unit: Any) -> str:
+        """What a unit computes, as a line of Python: see `keras_nalu.lines`."""
+        raise TypeError(
+            f"Expected a layer that says how it reads. Received: {self!r}. Give "
+            f"{type(self).__name__} a method `read(self, unit)`, such as "
+            "`return keras_nalu.lines.linear(unit)`."
+        )
+
+    def nearest(self, name: str, w: np.ndarray) -> np.ndarray:
+        """The targets that such entries of an effective weight are nearest to."""
+        if name in self.exponents:
+            return np.round(w)
+        targets = np.array(self.targets[name], dtype=float)
+        near = targets[np.argmin(np.abs(w[..., None] - targets), axis=-1)]
+        return np.where(np.isnan(w), np.nan, near)
+
+    def snap(
+        self, kernels: dict[str, np.ndarray], rows: np.ndarray | None = None
+    ) -> None:
+        """Sets the stored weights such that the effective ones are these.
+
+        Args:
+            kernels: On their targets, by name.
+            rows: Inputs, for a gate that is to be open or shut on each of them.
+        """
+        for name, stored in self.stored.items():
+            if isinstance(stored, str):
+                getattr(self, stored).assign(kernels[name])
+            else:
+                W_hat, M_hat = (getattr(self, each) for each in stored)
+                exact.saturate(W_hat, M_hat, kernels[name])
+
+    def sparsity_error(self) -> Any:
         """How far the worst entry of the kernels is from its nearest target value.
 
         Of the effective weights alone, not of gates and biases; of an NPU, whose powers
@@ -283,16 +267,16 @@ class ArithmeticLayer(keras.layers.Layer):
         ]
         return functools.reduce(keras.ops.maximum, distances)
 
-    def is_discrete(self, tolerance=1e-3):
+    def is_discrete(self, tolerance: float = 1e-3) -> bool:
         """Whether every entry of the kernels is that near: see `sparsity_error`."""
         return bool(
             self.sparsity_error() <= expect.not_negative("tolerance", tolerance, "1e-3")
         )
 
-    def compute_output_shape(self, input_shape):
-        return (*input_shape[:-1], self.units)
+    def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
+        return (*tuple(input_shape)[:-1], self.units)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Every constructor argument, read from the attribute of the same name."""
         config = super().get_config()
         *names, _ = type(self).__signature__.parameters
@@ -319,16 +303,16 @@ class GatedLayer(ArithmeticLayer):
 
     def __init__(
         self,
-        units,
+        units: int,
         *,
-        kernel_initializer=None,
-        gate_initializer=None,
-        kernel_regularizer=None,
-        gate_regularizer=None,
-        kernel_constraint=None,
-        gate_constraint=None,
-        **kwargs,
-    ):
+        kernel_initializer: Initializer = None,
+        gate_initializer: Initializer = None,
+        kernel_regularizer: Regularizer = None,
+        gate_regularizer: Regularizer = None,
+        kernel_constraint: Constraint = None,
+        gate_constraint: Constraint = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(
             units,
             kernel_initializer=kernel_initializer,
@@ -340,9 +324,14 @@ class GatedLayer(ArithmeticLayer):
         self.gate_regularizer = part(regularizers, "gate_regularizer", gate_regularizer)
         self.gate_constraint = part(constraints, "gate_constraint", gate_constraint)
 
-    def add_gate(self, name, shape=None, initializer=None):
+    def add_gate(
+        self,
+        name: str,
+        shape: tuple[int, ...] | None = None,
+        initializer: Initializer = None,
+    ) -> Any:
         """A stored weight of the gate, of shape (in, units) where none is given."""
-        return self._add(
+        return self.add_stored(
             name,
             shape,
             self.gate_initializer or initializer,

@@ -1,3 +1,5 @@
+from typing import Any
+
 import keras
 
 from keras_nalu import expect
@@ -45,7 +47,12 @@ class ArithmeticCell(keras.layers.Layer):
     arXiv:2001.05016, appendix on sequential MNIST.
     """
 
-    def __init__(self, layer, initial_state=None, **kwargs):
+    def __init__(
+        self,
+        layer: ArithmeticLayer,
+        initial_state: float | None = None,
+        **kwargs: Any,
+    ) -> None:
         arithmetic = "an arithmetic layer", "keras_nalu.NAU(1)"
         expect.kind("layer", layer, ArithmeticLayer, *arithmetic)
         if initial_state is not None:
@@ -58,12 +65,14 @@ class ArithmeticCell(keras.layers.Layer):
         self.initial_state = initial_state
         self.state_size = self.output_size = layer.units
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         *batch, features = input_shape
         if not self.layer.built:
             self.layer.build((*batch, features + self.state_size))
 
-    def call(self, inputs, states, training=False):
+    def call(
+        self, inputs: Any, states: Any, training: bool = False
+    ) -> tuple[Any, list[Any]]:
         if training and keras.backend.backend() == "jax" and _draws(self.layer):
             # The loop cannot hand out where its generator has come to.
             raise ValueError(
@@ -75,14 +84,14 @@ class ArithmeticCell(keras.layers.Layer):
         y = keras.ops.cast(self.layer(x, training=training), self.compute_dtype)
         return y, [y]
 
-    def get_initial_state(self, batch_size=None):
+    def get_initial_state(self, batch_size: int | None = None) -> Any:
         start = self.initial_state
         if start is None:
             start = 0 if _SUMS & {*self.layer.operations} else 1
         shape = (batch_size, self.state_size)
         return keras.ops.full(shape, start, self.compute_dtype)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "layer": keras.saving.serialize_keras_object(self.layer),
@@ -90,7 +99,7 @@ class ArithmeticCell(keras.layers.Layer):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> "ArithmeticCell":
         layer = keras.saving.deserialize_keras_object(config["layer"])
         return cls(**{**config, "layer": layer})
 

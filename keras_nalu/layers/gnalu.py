@@ -1,10 +1,13 @@
 import math
+from typing import Any
 
 import keras
 
-from keras_nalu import ops
+from keras_nalu import lines, ops
 from keras_nalu.initializers import NACUniform
-from keras_nalu.layers.base import GatedLayer, effective, positive
+from keras_nalu.layers import exact
+from keras_nalu.layers.arguments import positive
+from keras_nalu.layers.base import GatedLayer, effective
 
 LN_PHI = math.log((1 + math.sqrt(5)) / 2)
 
@@ -66,30 +69,31 @@ class GNALU(GatedLayer):
 
     initializer = NACUniform
     targets = {"kernel": (-1, 0, 1)}
+    stored = {"kernel": ("W_hat", "M_hat")}
     operations = ("add", "subtract", "multiply", "divide")
     domain = "positive reals"
     reference = "doi:10.1109/ICTAI.2019.00192"
 
-    def __init__(self, units, *, epsilon=1e-7, **kwargs):
+    def __init__(self, units: int, *, epsilon: float = 1e-7, **kwargs: Any) -> None:
         super().__init__(units, **kwargs)
         self.epsilon = positive("epsilon", epsilon)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         super().build(input_shape)
         self.W_hat = self.add_kernel("W_hat")
         self.M_hat = self.add_kernel("M_hat")
         self.G = self.add_gate("G", initializer="glorot_uniform")
 
     @effective
-    def kernel(self):
+    def kernel(self) -> Any:
         """The effective weights `W`, of shape (in, units), in (-1, 1)."""
         return ops.nac_weight(LN_PHI * self.W_hat, LN_PHI * self.M_hat)
 
-    def gate(self, inputs):
+    def gate(self, inputs: Any) -> Any:
         """`g` on these inputs: 1 takes the sum of (2), 0 the product of (3)."""
         return keras.ops.sigmoid(ops.linear(self.cast(inputs), LN_PHI * self.G))
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: Any, training: bool = False) -> Any:
         x = self.start(inputs, training)
         W = self.kernel
         a = ops.linear(x, W)
@@ -97,3 +101,11 @@ class GNALU(GatedLayer):
         g = self.gate(x)
         y = g * a + (1 - g) * m
         return self.cast(y)
+
+    def read(self, unit: Any) -> str:
+        G = LN_PHI * self.G
+        return lines.mix(unit, lines.linear, lines.log_space_product, G)
+
+    def snap(self, kernels: dict[str, Any], rows: Any = None) -> None:
+        super().snap(kernels)
+        exact.steepen(self.G, rows, slope=LN_PHI)

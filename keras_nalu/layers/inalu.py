@@ -1,8 +1,13 @@
+from functools import partial
+from typing import Any
+
 import keras
 from keras.initializers import RandomNormal
 
-from keras_nalu import ops
-from keras_nalu.layers.base import GatedLayer, effective, positive
+from keras_nalu import lines, ops
+from keras_nalu.layers import exact
+from keras_nalu.layers.arguments import positive
+from keras_nalu.layers.base import GatedLayer, effective
 
 
 @keras.saving.register_keras_serializable(package="keras_nalu")
@@ -64,16 +69,22 @@ class INALU(GatedLayer):
     """
 
     targets = {"kernel_add": (-1, 0, 1), "kernel_mul": (-1, 0, 1)}
+    stored = {
+        "kernel_add": ("W_a_hat", "M_a_hat"),
+        "kernel_mul": ("W_m_hat", "M_m_hat"),
+    }
     operations = ("add", "subtract", "multiply", "divide")
     domain = "all reals"
     reference = "arXiv:2003.07629"
 
-    def __init__(self, units, *, epsilon=1e-7, omega=20.0, **kwargs):
+    def __init__(
+        self, units: int, *, epsilon: float = 1e-7, omega: float = 20.0, **kwargs: Any
+    ) -> None:
         super().__init__(units, **kwargs)
         self.epsilon = positive("epsilon", epsilon)
         self.omega = positive("omega", omega)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         super().build(input_shape)
         W, M = RandomNormal(1.0, 0.1), RandomNormal(-1.0, 0.1)
         self.W_a_hat = self.add_kernel("W_a_hat", initializer=W)
@@ -83,23 +94,32 @@ class INALU(GatedLayer):
         self.g = self.add_gate("g", (self.units,), RandomNormal(0.0, 0.1))
 
     @effective
-    def kernel_add(self):
+    def kernel_add(self) -> Any:
         """The effective weights `W_a`, of shape (in, units), in (-1, 1)."""
         return ops.nac_weight(self.W_a_hat, self.M_a_hat)
 
     @effective
-    def kernel_mul(self):
+    def kernel_mul(self) -> Any:
         """The effective weights `W_m`, of shape (in, units), in (-1, 1)."""
         return ops.nac_weight(self.W_m_hat, self.M_m_hat)
 
-    def gate(self, inputs):
+    def gate(self, inputs: Any) -> Any:
         """`sigmoid(g)`, the same on all inputs: 1 takes (3), 0 takes (4, 5)."""
         return keras.ops.sigmoid(ops.widen(self.g))
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: Any, training: bool = False) -> Any:
         x = self.start(inputs, training)
         a = ops.linear(x, self.kernel_add)
         m = ops.signed_product(x, self.kernel_mul, self.epsilon, self.omega)
         g = self.gate(x)
         y = g * a + (1 - g) * m
         return self.cast(y)
+
+    def read(self, unit: Any) -> str:
+        a = partial(lines.linear, name="kernel_add")
+        m = partial(lines.signed_product, omega=self.omega, name="kernel_mul")
+        return lines.mix(unit, a, m)
+
+    def snap(self, kernels: dict[str, Any], rows: Any = None) -> None:
+        super().snap(kernels)
+        exact.open_or_shut(self.g, ops.to_numpy(self.g) >= 0)

@@ -1,7 +1,11 @@
+import math
+from typing import Any
+
 import keras
 
-from keras_nalu import ops
+from keras_nalu import lines, ops
 from keras_nalu.initializers import Orthogonal, UnitVector
+from keras_nalu.layers import exact
 from keras_nalu.layers.base import GatedLayer, effective
 
 
@@ -56,7 +60,7 @@ class MCFC(GatedLayer):
     domain = "all reals"
     reference = "arXiv:2101.05186"
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         super().build(input_shape)
         square = self._in == self.units
         self.r = self.add_kernel("r", None, "identity" if square else Orthogonal)
@@ -64,15 +68,21 @@ class MCFC(GatedLayer):
         self.gate_b = self.add_gate("gate_b", (self.units,), "zeros")
 
     @effective
-    def kernel(self):
+    def kernel(self) -> Any:
         """The effective weights `W`, of shape (in, units), in (0, 1)."""
         o = keras.ops.sigmoid(ops.widen(self.gate_w + self.gate_b))
         return o * ops.softmax(self.r, axis=-1)
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: Any, training: bool = False) -> Any:
         x = self.start(inputs, training)
         y = ops.linear(x, self.kernel)
         return self.cast(y)
+
+    def read(self, unit: Any) -> str:
+        return lines.linear(unit)
+
+    def snap(self, kernels: dict[str, Any], rows: Any = None) -> None:
+        exact.hand_out(self.r, self.gate_w, self.gate_b, kernels["kernel"] == 1)
 
 
 @keras.saving.register_keras_serializable(package="keras_nalu")
@@ -130,22 +140,32 @@ class MulMCFC(GatedLayer):
     domain = "positive reals"
     reference = "arXiv:2101.05186"
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         super().build(input_shape)
         square = self._in == self.units
         self.r = self.add_kernel("r", None, "identity" if square else Orthogonal)
         self.gate_w = self.add_gate("gate_w", (self.units,), UnitVector)
         self.gate_b = self.add_gate("gate_b", (self.units,), "zeros")
-        self.bias = self._add("bias", (self.units,), "zeros")
+        self.bias = self.add_stored("bias", (self.units,), "zeros")
 
     @effective
-    def kernel(self):
+    def kernel(self) -> Any:
         """The effective weights `W`, of shape (in, units), in (0, 1)."""
         o = keras.ops.sigmoid(ops.widen(self.gate_w + self.gate_b))
         return o * ops.softmax(self.r, axis=-1)
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: Any, training: bool = False) -> Any:
         x = self.start(inputs, training)
         log = keras.ops.log(ops.widen(x))
         y = keras.ops.exp(ops.matmul(log, self.kernel) + ops.widen(self.bias))
         return self.cast(y)
+
+    def read(self, unit: Any) -> str:
+        factor = lines.rounded(math.exp(ops.to_numpy(self.bias)[unit.index]))
+        if any(unit.signed):
+            unit.conditions.append("where no input is negative")
+        powers = zip(unit.inputs, unit.weights(), strict=True)
+        return lines.product([(lines.number(factor), float(factor != 1)), *powers])
+
+    def snap(self, kernels: dict[str, Any], rows: Any = None) -> None:
+        exact.hand_out(self.r, self.gate_w, self.gate_b, kernels["kernel"] == 1)

@@ -1,6 +1,8 @@
+from typing import Any
+
 import keras
 
-from keras_nalu import ops
+from keras_nalu import lines, ops
 from keras_nalu.layers.base import ArithmeticLayer, effective
 
 
@@ -48,24 +50,28 @@ class NAC(ArithmeticLayer):
 
     initializer = {"class_name": "TruncatedNormal", "config": {"stddev": 0.02}}
     targets = {"kernel": (-1, 0, 1)}
+    stored = {"kernel": ("W_hat", "M_hat")}
     operations = ("add", "subtract")
     domain = "all reals"
     reference = "arXiv:1808.00508"
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         super().build(input_shape)
         self.W_hat = self.add_kernel("W_hat")
         self.M_hat = self.add_kernel("M_hat")
 
     @effective
-    def kernel(self):
+    def kernel(self) -> Any:
         """The effective weights `W`, of shape (in, units), in (-1, 1)."""
         return ops.nac_weight(self.W_hat, self.M_hat)
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: Any, training: bool = False) -> Any:
         x = self.start(inputs, training)
         with keras.name_scope("nac"):
             W = self.kernel
         with keras.name_scope("add_sub"):
             a = ops.linear(x, W)
         return self.cast(a)
+
+    def read(self, unit: Any) -> str:
+        return lines.linear(unit)

@@ -1,8 +1,11 @@
+from typing import Any
+
 import keras
 
-from keras_nalu import ops
+from keras_nalu import lines, ops
 from keras_nalu.initializers import NACUniform
-from keras_nalu.layers.base import ArithmeticLayer, effective, positive
+from keras_nalu.layers.arguments import positive
+from keras_nalu.layers.base import ArithmeticLayer, effective
 
 
 @keras.saving.register_keras_serializable(package="keras_nalu")
@@ -52,25 +55,29 @@ class NACMul(ArithmeticLayer):
 
     initializer = NACUniform
     targets = {"kernel": (-1, 0, 1)}
+    stored = {"kernel": ("W_hat", "M_hat")}
     operations = ("multiply", "divide")
     domain = "positive reals"
     reference = "arXiv:1808.00508"
 
-    def __init__(self, units, *, epsilon=1e-7, **kwargs):
+    def __init__(self, units: int, *, epsilon: float = 1e-7, **kwargs: Any) -> None:
         super().__init__(units, **kwargs)
         self.epsilon = positive("epsilon", epsilon)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         super().build(input_shape)
         self.W_hat = self.add_kernel("W_hat")
         self.M_hat = self.add_kernel("M_hat")
 
     @effective
-    def kernel(self):
+    def kernel(self) -> Any:
         """The effective weights `W`, of shape (in, units), in (-1, 1)."""
         return ops.nac_weight(self.W_hat, self.M_hat)
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: Any, training: bool = False) -> Any:
         x = self.start(inputs, training)
         y = ops.log_space_product(x, self.kernel, self.epsilon)
         return self.cast(y)
+
+    def read(self, unit: Any) -> str:
+        return lines.log_space_product(unit)

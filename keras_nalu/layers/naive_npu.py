@@ -1,8 +1,11 @@
+from typing import Any
+
 import keras
 import numpy as np
 
-from keras_nalu import ops
-from keras_nalu.layers.base import ArithmeticLayer, effective, positive
+from keras_nalu import lines, ops
+from keras_nalu.layers.arguments import positive
+from keras_nalu.layers.base import ArithmeticLayer, effective
 
 
 @keras.saving.register_keras_serializable(package="keras_nalu")
@@ -56,30 +59,32 @@ class NaiveNPU(ArithmeticLayer):
 
     initializer = "glorot_uniform"
     targets = {"kernel": (-1, 0, 1), "kernel_im": (0,)}
+    exponents = ("kernel",)
+    stored = {"kernel": "W_re", "kernel_im": "W_im"}
     operations = ("multiply", "divide")
     domain = "all reals but 0"
     reference = "arXiv:2006.01681"
 
-    def __init__(self, units, *, epsilon=2**-23, **kwargs):
+    def __init__(self, units: int, *, epsilon: float = 2**-23, **kwargs: Any) -> None:
         super().__init__(units, **kwargs)
         self.epsilon = positive("epsilon", epsilon)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         super().build(input_shape)
         self.W_re = self.add_kernel("W_re")
         self.W_im = self.add_kernel("W_im", initializer="zeros")
 
     @effective
-    def kernel(self):
+    def kernel(self) -> Any:
         """The real part `W_re` of the exponents, of shape (in, units)."""
         return ops.widen(self.W_re)
 
     @effective
-    def kernel_im(self):
+    def kernel_im(self) -> Any:
         """The imaginary part `W_im` of the exponents, of shape (in, units)."""
         return ops.widen(self.W_im)
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: Any, training: bool = False) -> Any:
         x = ops.widen(self.start(inputs, training))
         log_r = keras.ops.log(ops.magnitude(x) + self.epsilon)
         k = np.pi * keras.ops.cast(x < 0, x.dtype)
@@ -87,3 +92,6 @@ class NaiveNPU(ArithmeticLayer):
         size = keras.ops.exp(ops.matmul(log_r, W_re) - ops.matmul(k, W_im))
         turn = ops.matmul(k, W_re) + ops.matmul(log_r, W_im)
         return self.cast(size * keras.ops.cos(turn))
+
+    def read(self, unit: Any) -> str:
+        return lines.complex_powers(unit, imaginary="kernel_im")

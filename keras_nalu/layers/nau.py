@@ -1,6 +1,8 @@
+from typing import Any
+
 import keras
 
-from keras_nalu import ops
+from keras_nalu import lines, ops
 from keras_nalu.constraints import Clip
 from keras_nalu.initializers import NAUUniform
 from keras_nalu.layers.base import ArithmeticLayer, effective
@@ -49,20 +51,24 @@ class NAU(ArithmeticLayer):
     initializer = NAUUniform
     constraint = Clip(-1, 1)
     targets = {"kernel": (-1, 0, 1)}
+    stored = {"kernel": "W"}
     operations = ("add", "subtract")
     domain = "all reals"
     reference = "arXiv:2001.05016"
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         super().build(input_shape)
         self.W = self.add_kernel("W")
 
     @effective
-    def kernel(self):
+    def kernel(self) -> Any:
         """The effective weights `V`, of shape (in, units), in [-1, 1]."""
         return ops.clip(self.W, -1, 1)
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: Any, training: bool = False) -> Any:
         x = self.start(inputs, training)
         y = ops.linear(x, self.kernel)
         return self.cast(y)
+
+    def read(self, unit: Any) -> str:
+        return lines.linear(unit)

@@ -1,10 +1,13 @@
+from typing import Any
+
 import keras
 import numpy as np
 
-from keras_nalu import ops
+from keras_nalu import lines, ops
 from keras_nalu.constraints import Clip
 from keras_nalu.initializers import NMUUniform
-from keras_nalu.layers.base import ArithmeticLayer, effective, positive
+from keras_nalu.layers.arguments import positive
+from keras_nalu.layers.base import ArithmeticLayer, effective
 
 
 @keras.saving.register_keras_serializable(package="keras_nalu")
@@ -63,24 +66,25 @@ class NMRU(ArithmeticLayer):
     initializer = NMUUniform
     constraint = Clip(0, 1)
     targets = {"kernel": (0, 1)}
+    stored = {"kernel": "W"}
     operations = ("multiply", "divide")
     domain = "all reals but 0"
     reference = "arXiv:2110.05177"
 
-    def __init__(self, units, *, epsilon=2**-23, **kwargs):
+    def __init__(self, units: int, *, epsilon: float = 2**-23, **kwargs: Any) -> None:
         super().__init__(units, **kwargs)
         self.epsilon = positive("epsilon", epsilon)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         super().build(input_shape)
         self.W = self.add_kernel("W", shape=(2 * self._in, self.units))
 
     @effective
-    def kernel(self):
+    def kernel(self) -> Any:
         """The weights `W`, of shape (2 in, units), in [0, 1] by their constraint."""
         return ops.widen(self.W)
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: Any, training: bool = False) -> Any:
         x = ops.widen(self.start(inputs, training))
         W = self.kernel
         divisors = away_from_zero(x + self.epsilon if training else x)
@@ -88,6 +92,23 @@ class NMRU(ArithmeticLayer):
         turns = ops.matmul(keras.ops.cast(z < 0, z.dtype), W)
         y = ops.gated_product(ops.magnitude(z), W) * keras.ops.cos(np.pi * turns)
         return self.cast(y)
+
+    def read(self, unit: Any) -> str:
+        factors, turns = [], []
+        for i, (w, v) in enumerate(np.reshape(unit.weights(), (2, -1)).T):
+            if v != 0:
+                unit.divisors.add(i)
+            if w == v == 1:
+                continue
+            for weight, sign in ((w, 1), (v, -1)):
+                if weight in (0, 1):
+                    factors.append((unit.inputs[i], sign * weight))
+                    continue
+                power = unit.magnitude(i), sign
+                factors.append((lines.faded(weight, power), 1))
+                if unit.signed[i]:
+                    turns.append((weight, lines.half_turn(unit.inputs[i])))
+        return lines.product([*factors, *lines.turn(turns)])
 
 
 def away_from_zero(x):

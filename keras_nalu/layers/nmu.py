@@ -1,6 +1,8 @@
+from typing import Any
+
 import keras
 
-from keras_nalu import ops
+from keras_nalu import lines, ops
 from keras_nalu.constraints import Clip
 from keras_nalu.initializers import NMUUniform
 from keras_nalu.layers.base import ArithmeticLayer, effective
@@ -53,20 +55,24 @@ class NMU(ArithmeticLayer):
     initializer = NMUUniform
     constraint = Clip(0, 1)
     targets = {"kernel": (0, 1)}
+    stored = {"kernel": "W"}
     operations = ("multiply",)
     domain = "all reals"
     reference = "arXiv:2001.05016"
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         super().build(input_shape)
         self.W = self.add_kernel("W")
 
     @effective
-    def kernel(self):
+    def kernel(self) -> Any:
         """The weights `W`, of shape (in, units), in [0, 1] by their constraint."""
         return ops.widen(self.W)
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: Any, training: bool = False) -> Any:
         x = self.start(inputs, training)
         y = ops.gated_product(x, self.kernel)
         return self.cast(y)
+
+    def read(self, unit: Any) -> str:
+        return lines.gated_product(unit)

@@ -1,9 +1,12 @@
+from typing import Any
+
 import keras
 import numpy as np
 from keras import initializers
 
-from keras_nalu import ops
-from keras_nalu.layers.base import GatedLayer, effective, positive
+from keras_nalu import lines, ops
+from keras_nalu.layers.arguments import positive
+from keras_nalu.layers.base import GatedLayer, effective
 
 
 @keras.saving.register_keras_serializable(package="keras_nalu")
@@ -63,36 +66,38 @@ class NPU(GatedLayer):
 
     initializer = "glorot_uniform"
     targets = {"kernel": (-1, 0, 1), "kernel_im": (0,), "relevance": (0, 1)}
+    exponents = ("kernel",)
+    stored = {"kernel": "W_re", "kernel_im": "W_im", "relevance": "g"}
     operations = ("multiply", "divide")
     domain = "all reals but 0"
     reference = "arXiv:2006.01681"
 
-    def __init__(self, units, *, epsilon=2**-23, **kwargs):
+    def __init__(self, units: int, *, epsilon: float = 2**-23, **kwargs: Any) -> None:
         super().__init__(units, **kwargs)
         self.epsilon = positive("epsilon", epsilon)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         super().build(input_shape)
         self.W_re = self.add_kernel("W_re")
         self.W_im = self.add_kernel("W_im", initializer="zeros")
         self.g = self.add_gate("g", (self._in,), initializers.Constant(0.5))
 
     @effective
-    def kernel(self):
+    def kernel(self) -> Any:
         """The real part `W_re` of the exponents, of shape (in, units)."""
         return ops.widen(self.W_re)
 
     @effective
-    def kernel_im(self):
+    def kernel_im(self) -> Any:
         """The imaginary part `W_im` of the exponents, of shape (in, units)."""
         return ops.widen(self.W_im)
 
     @effective
-    def relevance(self):
+    def relevance(self) -> Any:
         """The gate `c`, of shape (in,): 0 leaves an input out."""
         return ops.straight_through_clip(ops.widen(self.g), 0, 1)
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: Any, training: bool = False) -> Any:
         x = ops.widen(self.start(inputs, training))
         c = self.relevance
         log_r = keras.ops.log(c * (ops.magnitude(x) + self.epsilon) + (1 - c))
@@ -101,3 +106,6 @@ class NPU(GatedLayer):
         size = keras.ops.exp(ops.matmul(log_r, W_re) - ops.matmul(k, W_im))
         turn = ops.matmul(k, W_re) + ops.matmul(log_r, W_im)
         return self.cast(size * keras.ops.cos(turn))
+
+    def read(self, unit: Any) -> str:
+        return lines.complex_powers(unit, "relevance", "kernel_im")

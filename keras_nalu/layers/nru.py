@@ -1,6 +1,8 @@
+from typing import Any
+
 import keras
 
-from keras_nalu import ops
+from keras_nalu import lines, ops
 from keras_nalu.constraints import Clip
 from keras_nalu.initializers import NAUUniform
 from keras_nalu.layers.base import ArithmeticLayer, effective
@@ -58,23 +60,35 @@ class NRU(ArithmeticLayer):
     initializer = NAUUniform
     constraint = Clip(-1, 1)
     targets = {"kernel": (-1, 0, 1)}
+    stored = {"kernel": "W"}
     operations = ("multiply", "divide")
     domain = "all reals but 0"
     reference = "arXiv:2110.05177"
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         super().build(input_shape)
         self.W = self.add_kernel("W")
 
     @effective
-    def kernel(self):
+    def kernel(self) -> Any:
         """The weights `W`, of shape (in, units), in [-1, 1] by their constraint."""
         return ops.widen(self.W)
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: Any, training: bool = False) -> Any:
         x = keras.ops.expand_dims(ops.widen(self.start(inputs, training)), -1)
         W = self.kernel
         A = keras.ops.square(keras.ops.tanh(1000 * W)) if training else ops.magnitude(W)
         powers = keras.ops.sign(x) * keras.ops.power(ops.magnitude(x), W)
         y = keras.ops.prod(powers * A + (1 - A), axis=-2)
         return self.cast(y)
+
+    def read(self, unit: Any) -> str:
+        factors = []
+        for i, w in enumerate(unit.powers()):
+            if w in (-1, 0, 1):
+                factors.append((unit.inputs[i], w))
+            else:
+                sign = (f"sign({unit.inputs[i]})", float(unit.signed[i]))
+                power = unit.magnitude(i), w
+                factors.append((lines.faded(abs(w), sign, power), 1))
+        return lines.product(factors)

@@ -1,7 +1,12 @@
-import keras
+from typing import Any
 
-from keras_nalu import expect, ops
-from keras_nalu.layers.base import ArithmeticLayer, effective, positive
+import keras
+import numpy as np
+
+from keras_nalu import expect, lines, ops
+from keras_nalu.layers import exact
+from keras_nalu.layers.arguments import positive
+from keras_nalu.layers.base import ArithmeticLayer, effective
 
 
 @keras.saving.register_keras_serializable(package="keras_nalu")
@@ -70,31 +75,33 @@ class NSR(ArithmeticLayer):
     domain = "all reals"
     reference = "arXiv:2004.07085"
 
-    def __init__(self, units, *, redundancy=1, scale=1.0, **kwargs):
+    def __init__(
+        self, units: int, *, redundancy: int = 1, scale: float = 1.0, **kwargs: Any
+    ) -> None:
         super().__init__(units, **kwargs)
-        self.redundancy = expect.integer("redundancy", redundancy)
+        self.redundancy: int = expect.integer("redundancy", redundancy)
         self.scale = positive("scale", scale)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         super().build(input_shape)
         registers = self.redundancy * self.units
         self.V_1 = self.add_kernel("V_1", (self._in, registers))
         self.V_2 = self.add_kernel("V_2", (self._in, registers))
         self.W_s = self.add_kernel("W_s", (self.redundancy, self.units))
         self.W_0 = self.add_kernel("W_0", (self.redundancy, self.units))
-        self.b = self._add("b", (self.units,), "zeros")
+        self.b = self.add_stored("b", (self.units,), "zeros")
 
     @effective
-    def kernel_1(self):
+    def kernel_1(self) -> Any:
         """What stands on the left, of shape (in, redundancy * units), in (0, 1)."""
         return ops.softmax(self.V_1, axis=0)
 
     @effective
-    def kernel_2(self):
+    def kernel_2(self) -> Any:
         """What stands on the right, of shape (in, redundancy * units), in (0, 1)."""
         return ops.softmax(self.V_2, axis=0)
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: Any, training: bool = False) -> Any:
         x = ops.widen(self.start(inputs, training))
         d = ops.matmul(x, self.kernel_1) - ops.matmul(x, self.kernel_2)
         d = keras.ops.reshape(d, (*keras.ops.shape(d)[:-1], *self.W_s.shape))
@@ -103,3 +110,71 @@ class NSR(ArithmeticLayer):
         registers = sign * ops.widen(self.W_s) + zero * ops.widen(self.W_0)
         z = keras.ops.sum(registers, axis=-2) + ops.widen(self.b)
         return self.cast(keras.ops.sigmoid(z))
+
+    def read(self, unit: Any) -> str:
+        columns = unit.index + self.units * np.arange(self.redundancy)
+        told = len(unit.not_discrete)
+        left = unit.weights("kernel_1", columns)
+        right = unit.weights("kernel_2", columns)
+        signs, zeros = (ops.to_numpy(w)[:, unit.index] for w in (self.W_s, self.W_0))
+        b = ops.to_numpy(self.b)[unit.index]
+        if len(unit.not_discrete) == told:
+            sides = left.argmax(axis=0), right.argmax(axis=0)
+            votes = _votes(*sides, signs, zeros)
+            if compared := _comparison(unit, votes, b, self.scale):
+                return compared
+            unit.tell("b", (unit.index,), b)
+        terms, weights = (
+            [lines.number(lines.rounded(b))],
+            [float(lines.rounded(b) != 0)],
+        )
+        for r in range(self.redundancy):
+            d = lines.sum_(left[:, r] - right[:, r], unit.inputs)
+            sign = f"tanh({lines.sum_([lines.rounded(self.scale)], [d])})"
+            terms += [sign, f"1 - 2 * {sign}**2"]
+            weights += [lines.rounded(signs[r]), lines.rounded(zeros[r])]
+        return f"sigmoid({lines.sum_(weights, terms)})"
+
+    def snap(self, kernels: dict[str, Any], rows: Any = None) -> None:
+        exact.choose(self.V_1)
+        exact.choose(self.V_2)
+
+
+#: For a pair of which the first is less, equal and greater, whether it holds.
+RELATIONS = {"100": "<", "110": "<=", "010": "==", "101": "!=", "011": ">=", "001": ">"}
+
+
+def _votes(left, right, signs, zeros):
+    """By pair of inputs: what its registers add where the first is less, equal and
+    greater."""
+    pairs = {}
+    for i, j, s, z in zip(left, right, signs, zeros, strict=True):
+        votes = np.array([-s - z, z, s - z]) if i != j else np.full(3, z)
+        pair = (i, j) if i < j else (j, i)
+        pairs[pair] = pairs.get(pair, 0) + (votes if i <= j else votes[::-1])
+    return pairs
+
+
+def _comparison(unit, pairs, b, scale):
+    """The one comparison that decides, whatever the others say; None if none does."""
+    for pair, votes in pairs.items():
+        others = [v for other, v in pairs.items() if other != pair]
+        lowest = b + votes + sum(v.min() for v in others)
+        highest = b + votes + sum(v.max() for v in others)
+        if not np.all((lowest > 0) | (highest < 0)):
+            continue
+        weakest = np.where(lowest > 0, lowest, highest)
+        outputs = 1 / (1 + np.exp(-weakest))
+        off = np.abs(outputs - np.round(outputs))
+        holds = "".join(str(int(low > 0)) for low in lowest)
+        constant = len(set(holds)) == 1
+        if off.max() > unit.tolerance:
+            if constant:
+                continue
+            unit.tell("output", (unit.index,), outputs[off.argmax()])
+        if constant:
+            return holds[0]
+        much = f"much more than {lines.number(lines.rounded(1 / scale))}"
+        unit.conditions.append(f"where inputs are equal, or differ by {much}")
+        return f" {RELATIONS[holds]} ".join(unit.inputs[i] for i in pair)
+    return None

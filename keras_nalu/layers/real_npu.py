@@ -1,9 +1,12 @@
+from typing import Any
+
 import keras
 import numpy as np
 from keras import initializers
 
-from keras_nalu import ops
-from keras_nalu.layers.base import GatedLayer, effective, positive
+from keras_nalu import lines, ops
+from keras_nalu.layers.arguments import positive
+from keras_nalu.layers.base import GatedLayer, effective
 
 
 @keras.saving.register_keras_serializable(package="keras_nalu")
@@ -67,30 +70,32 @@ class RealNPU(GatedLayer):
 
     initializer = "glorot_uniform"
     targets = {"kernel": (-1, 0, 1), "relevance": (0, 1)}
+    exponents = ("kernel",)
+    stored = {"kernel": "W_re", "relevance": "g"}
     operations = ("multiply", "divide")
     domain = "all reals but 0"
     reference = "arXiv:2006.01681"
 
-    def __init__(self, units, *, epsilon=2**-23, **kwargs):
+    def __init__(self, units: int, *, epsilon: float = 2**-23, **kwargs: Any) -> None:
         super().__init__(units, **kwargs)
         self.epsilon = positive("epsilon", epsilon)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         super().build(input_shape)
         self.W_re = self.add_kernel("W_re")
         self.g = self.add_gate("g", (self._in,), initializers.Constant(0.5))
 
     @effective
-    def kernel(self):
+    def kernel(self) -> Any:
         """The real part `W_re` of the exponents, of shape (in, units)."""
         return ops.widen(self.W_re)
 
     @effective
-    def relevance(self):
+    def relevance(self) -> Any:
         """The gate `c`, of shape (in,): 0 leaves an input out."""
         return ops.straight_through_clip(ops.widen(self.g), 0, 1)
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: Any, training: bool = False) -> Any:
         x = ops.widen(self.start(inputs, training))
         c = self.relevance
         log_r = keras.ops.log(c * (ops.magnitude(x) + self.epsilon) + (1 - c))
@@ -99,3 +104,6 @@ class RealNPU(GatedLayer):
         size = keras.ops.exp(ops.matmul(log_r, W_re))
         turn = ops.matmul(k, W_re)
         return self.cast(size * keras.ops.cos(turn))
+
+    def read(self, unit: Any) -> str:
+        return lines.complex_powers(unit, gate="relevance")

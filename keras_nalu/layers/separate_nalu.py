@@ -1,8 +1,13 @@
+from functools import partial
+from typing import Any
+
 import keras
 
-from keras_nalu import ops
+from keras_nalu import lines, ops
 from keras_nalu.initializers import NACUniform
-from keras_nalu.layers.base import GatedLayer, effective, positive
+from keras_nalu.layers import exact
+from keras_nalu.layers.arguments import positive
+from keras_nalu.layers.base import GatedLayer, effective
 
 
 @keras.saving.register_keras_serializable(package="keras_nalu")
@@ -61,15 +66,19 @@ class SeparateNALU(GatedLayer):
 
     initializer = NACUniform
     targets = {"kernel_add": (-1, 0, 1), "kernel_mul": (-1, 0, 1)}
+    stored = {
+        "kernel_add": ("W_hat_add", "M_hat_add"),
+        "kernel_mul": ("W_hat_mul", "M_hat_mul"),
+    }
     operations = ("add", "subtract", "multiply", "divide")
     domain = "positive reals"
     reference = "arXiv:2001.05016"
 
-    def __init__(self, units, *, epsilon=1e-7, **kwargs):
+    def __init__(self, units: int, *, epsilon: float = 1e-7, **kwargs: Any) -> None:
         super().__init__(units, **kwargs)
         self.epsilon = positive("epsilon", epsilon)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         super().build(input_shape)
         self.W_hat_add = self.add_kernel("W_hat_add")
         self.M_hat_add = self.add_kernel("M_hat_add")
@@ -78,23 +87,32 @@ class SeparateNALU(GatedLayer):
         self.G = self.add_gate("G", initializer="glorot_uniform")
 
     @effective
-    def kernel_add(self):
+    def kernel_add(self) -> Any:
         """The effective weights `W_add`, of shape (in, units), in (-1, 1)."""
         return ops.nac_weight(self.W_hat_add, self.M_hat_add)
 
     @effective
-    def kernel_mul(self):
+    def kernel_mul(self) -> Any:
         """The effective weights `W_mul`, of shape (in, units), in (-1, 1)."""
         return ops.nac_weight(self.W_hat_mul, self.M_hat_mul)
 
-    def gate(self, inputs):
+    def gate(self, inputs: Any) -> Any:
         """`g` on these inputs: 1 takes the sum of (3), 0 the product of (4)."""
         return keras.ops.sigmoid(ops.linear(self.cast(inputs), self.G))
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: Any, training: bool = False) -> Any:
         x = self.start(inputs, training)
         a = ops.linear(x, self.kernel_add)
         m = ops.log_space_product(x, self.kernel_mul, self.epsilon)
         g = self.gate(x)
         y = g * a + (1 - g) * m
         return self.cast(y)
+
+    def read(self, unit: Any) -> str:
+        a = partial(lines.linear, name="kernel_add")
+        m = partial(lines.log_space_product, name="kernel_mul")
+        return lines.mix(unit, a, m, self.G)
+
+    def snap(self, kernels: dict[str, Any], rows: Any = None) -> None:
+        super().snap(kernels)
+        exact.steepen(self.G, rows)

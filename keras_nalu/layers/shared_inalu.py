@@ -1,8 +1,13 @@
+from functools import partial
+from typing import Any
+
 import keras
 from keras.initializers import RandomNormal
 
-from keras_nalu import ops
-from keras_nalu.layers.base import GatedLayer, effective, positive
+from keras_nalu import lines, ops
+from keras_nalu.layers import exact
+from keras_nalu.layers.arguments import positive
+from keras_nalu.layers.base import GatedLayer, effective
 
 
 @keras.saving.register_keras_serializable(package="keras_nalu")
@@ -60,31 +65,34 @@ class SharedINALU(GatedLayer):
     """
 
     targets = {"kernel": (-1, 0, 1)}
+    stored = {"kernel": ("W_hat", "M_hat")}
     operations = ("add", "subtract", "multiply", "divide")
     domain = "all reals"
     reference = "arXiv:2003.07629"
 
-    def __init__(self, units, *, epsilon=1e-7, omega=20.0, **kwargs):
+    def __init__(
+        self, units: int, *, epsilon: float = 1e-7, omega: float = 20.0, **kwargs: Any
+    ) -> None:
         super().__init__(units, **kwargs)
         self.epsilon = positive("epsilon", epsilon)
         self.omega = positive("omega", omega)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         super().build(input_shape)
         self.W_hat = self.add_kernel("W_hat", initializer=RandomNormal(1.0, 0.1))
         self.M_hat = self.add_kernel("M_hat", initializer=RandomNormal(-1.0, 0.1))
         self.g = self.add_gate("g", (self.units,), RandomNormal(0.0, 0.1))
 
     @effective
-    def kernel(self):
+    def kernel(self) -> Any:
         """The effective weights `W`, of shape (in, units), in (-1, 1)."""
         return ops.nac_weight(self.W_hat, self.M_hat)
 
-    def gate(self, inputs):
+    def gate(self, inputs: Any) -> Any:
         """`sigmoid(g)`, the same on all inputs: 1 takes (2), 0 takes (3, 4)."""
         return keras.ops.sigmoid(ops.widen(self.g))
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: Any, training: bool = False) -> Any:
         x = self.start(inputs, training)
         W = self.kernel
         a = ops.linear(x, W)
@@ -92,3 +100,11 @@ class SharedINALU(GatedLayer):
         g = self.gate(x)
         y = g * a + (1 - g) * m
         return self.cast(y)
+
+    def read(self, unit: Any) -> str:
+        m = partial(lines.signed_product, omega=self.omega)
+        return lines.mix(unit, lines.linear, m)
+
+    def snap(self, kernels: dict[str, Any], rows: Any = None) -> None:
+        super().snap(kernels)
+        exact.open_or_shut(self.g, ops.to_numpy(self.g) >= 0)

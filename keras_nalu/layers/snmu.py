@@ -2,7 +2,7 @@ from typing import Any
 
 import keras
 
-from keras_nalu import expect, ops
+from keras_nalu import expect, lines, ops
 from keras_nalu.constraints import Clip
 from keras_nalu.initializers import NMUUniform
 from keras_nalu.layers.base import ArithmeticLayer, effective
@@ -64,11 +64,19 @@ class SNMU(ArithmeticLayer):
     initializer = NMUUniform
     constraint = Clip(0, 1)
     targets = {"kernel": (0, 1)}
+    stored = {"kernel": "W"}
     operations = ("multiply",)
     domain = "all reals"
     reference = "arXiv:2211.05624"
 
-    def __init__(self, units, *, noise_range=(1, 5), seed=None, **kwargs):
+    def __init__(
+        self,
+        units: int,
+        *,
+        noise_range: str | tuple[float, float] = (1, 5),
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(units, **kwargs)
         is_batch = isinstance(noise_range, str) and noise_range == "batch"
         self.noise_range: Any = noise_range if is_batch else _range(noise_range)
@@ -77,16 +85,16 @@ class SNMU(ArithmeticLayer):
         self.seed = expect.seed("seed", seed, bits)
         self.seed_generator = keras.random.SeedGenerator(self.seed)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         super().build(input_shape)
         self.W = self.add_kernel("W")
 
     @effective
-    def kernel(self):
+    def kernel(self) -> Any:
         """The weights `W`, of shape (in, units), in [0, 1] by their constraint."""
         return ops.widen(self.W)
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: Any, training: bool = False) -> Any:
         x = ops.widen(self.start(inputs, training))
         if training:
             y = ops.noisy_product(x, self.noise(x), self.kernel)
@@ -94,7 +102,7 @@ class SNMU(ArithmeticLayer):
             y = ops.gated_product(x, self.kernel)
         return self.cast(y)
 
-    def noise(self, x):
+    def noise(self, x: Any) -> Any:
         """`n` of equation (2), drawn anew for every entry of the inputs."""
         batch = self.noise_range == "batch"
         low, high = (1, _high(x)) if batch else self.noise_range
@@ -102,6 +110,9 @@ class SNMU(ArithmeticLayer):
             keras.ops.shape(x), dtype=x.dtype, seed=self.seed_generator
         )
         return low + (high - low) * n
+
+    def read(self, unit: Any) -> str:
+        return lines.gated_product(unit)
 
 
 def _range(value):

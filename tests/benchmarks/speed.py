@@ -16,11 +16,13 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+sys.path.append(str(Path(__file__).parents[1]))
+
 import bare
-import by_hand
 import keras
 import notebook_tf1
 import numpy as np
+from oracles.cases import CASES
 
 import keras_nalu
 import keras_nalu.layers
@@ -274,7 +276,7 @@ def layers(_):
 
 def by_hand_for_one(name, i, uniform, x, *weights):
     noise = [uniform(i, x.shape[1:], 1.0, 5.0)] if name == "SNMU" else []
-    return by_hand.LAYERS[name](x[0], *weights, *noise)[None]
+    return CASES[name].equation(keras.ops, x[0], *weights, *noise)[None]
 
 
 def memory(_):

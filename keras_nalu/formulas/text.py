@@ -1,13 +1,12 @@
-"""Lines of Python: written, put into each other, and evaluated.
-
-A line is a name and its text. Numbers come rounded: what is printed is evaluated.
-"""
+"""Lines of Python: put into each other, evaluated, and made SymPy's."""
 
 import ast
 import math
 import re
 
 import numpy as np
+
+from keras_nalu.lines import neat
 
 #: What a line may call, beside `pi`, `inf` and `nan`: named as in SymPy, but for abs.
 FUNCTIONS = {
@@ -22,56 +21,6 @@ FUNCTIONS = {
 CONSTANTS = {"pi": np.pi, "inf": np.inf, "nan": np.nan}
 #: A hidden unit that is used once is written where it is used, up to this length.
 SHORT = 60
-
-
-def rounded(value):
-    """Three digits; what is that near to a whole number, or to 0, is that."""
-    whole = np.round(value)
-    return float(whole if abs(value - whole) < 1e-6 else f"{value:.3g}")
-
-
-def number(value):
-    """Without the noise of `1 - 0.93`."""
-    value = float(f"{value:.12g}")
-    return str(int(value)) if value.is_integer() and abs(value) < 1e15 else str(value)
-
-
-def _signed(pairs, operator):
-    """The terms by the sign of their number; what is none counts as positive."""
-    texts = [], []
-    for term, w in pairs:
-        if w != 0:
-            size = number(abs(w))
-            text = operator(f"({term})", size) if size != "1" else f"({term})"
-            texts[int(w < 0)].append(text)
-    return texts
-
-
-def sum_(weights, terms):
-    """What is added first."""
-    pairs = zip(terms, weights, strict=True)
-    plus, minus = _signed(pairs, lambda term, size: f"{size} * {term}")
-    if minus and not plus:
-        return "-" + " - ".join(minus)
-    return " - ".join([" + ".join(plus) or "0", *minus])
-
-
-def product(factors):
-    """Of powers: pairs of a base and its exponent."""
-    over, under = _signed(factors, lambda base, size: f"{base}**{size}")
-    return " / ".join([" * ".join(over) or "1", *under])
-
-
-def faded(w, *factors):
-    """`w * product + 1 - w`."""
-    if w == 1:
-        return product(factors)
-    return f"{product([(number(w), 1), *factors])} + {number(1 - w)}"
-
-
-def neat(text):
-    """The text without the brackets that it does not need."""
-    return ast.unparse(ast.parse(text, mode="eval")).replace(" ** ", "**")
 
 
 def put(name, text, into):

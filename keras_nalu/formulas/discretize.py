@@ -1,28 +1,19 @@
 """Rounding a model to the formula that it is near to."""
 
+from typing import Any
+
 import keras
 import numpy as np
 
-from keras_nalu import expect, layers
+from keras_nalu import expect
+from keras_nalu.formulas.read import chain, run, to_rows
 from keras_nalu.layers.base import walk_layers
-from keras_nalu.reading.equations import nearest, slope, to_numpy
-from keras_nalu.reading.models import chain, run, to_rows
-
-#: Of the kernels that are tanh(W_hat) * sigmoid(M_hat), the stored weights.
-HATS = {
-    "W_hat": "kernel",
-    "W_hat_add": "kernel_add",
-    "W_hat_mul": "kernel_mul",
-    "W_a_hat": "kernel_add",
-    "W_m_hat": "kernel_mul",
-}
-#: Of the kernels that are stored as they are.
-STORED = {"W": "kernel", "W_re": "kernel", "W_im": "kernel_im", "g": "relevance"}
-#: Where tanh, sigmoid and softmax reach 1, also in float64 and at the slope of a GNALU.
-SATURATED = 100
+from keras_nalu.ops import to_numpy
 
 
-def discretize(model, x=None, y=None, tolerance=1e-5):
+def discretize(
+    model: keras.Layer, x: Any = None, y: Any = None, tolerance: float = 1e-5
+) -> Any:
     """A copy of the model whose kernels are exactly on their targets.
 
     Every effective weight goes to the nearest of its targets, such as -1, 0 and 1 (the
@@ -70,20 +61,19 @@ def discretize(model, x=None, y=None, tolerance=1e-5):
     values = None if x is None else to_rows(x, originals[0])
     for layer in chain(copy):
         kernels = {
-            name: nearest(layer, name, to_numpy(kernel))
+            name: layer.nearest(name, to_numpy(kernel))
             for name, kernel in layer.kernels.items()
         }
-        _snap(layer, kernels)
+        layer.snap(kernels, values)
         if values is not None:
-            if hasattr(layer, "G"):
-                _saturate(layer, values)
             values = run([layer], values)[-1]
         for name, kernel in layer.kernels.items():
             w = to_numpy(kernel)
-            if np.max(np.abs(w - nearest(layer, name, w))) > 1e-6:
+            if np.max(np.abs(w - layer.nearest(name, w))) > 1e-6:
                 raise ValueError(
                     f"Expected a layer that can reach its targets. Received: "
-                    f"{layer!r}, whose `{name}` stays away from them."
+                    f"{layer!r}, whose `{name}` stays away from them. Say in its "
+                    "`stored` which weights that is made of, or write its `snap`."
                 )
     if y is not None:
         _refuse_if_worse(originals, values, to_rows(x, originals[0]), y, tolerance)
@@ -119,48 +109,3 @@ def _clone(model):
         if getattr(model, "compiled", False):
             copy.compile_from_config(model.get_compile_config())
     return copy
-
-
-def _snap(layer, kernels):
-    """Assigns the stored weights that give these kernels."""
-    for name, kernel in HATS.items():
-        if hasattr(layer, name):
-            getattr(layer, name).assign(SATURATED * kernels[kernel])
-            M_hat = getattr(layer, name.replace("W", "M"))
-            M_hat.assign(np.full(M_hat.shape, SATURATED))
-    for name, kernel in STORED.items():
-        if hasattr(layer, name) and kernel in kernels:
-            getattr(layer, name).assign(kernels[kernel])
-    match layer:
-        case layers.INALU() | layers.SharedINALU():
-            _open_or_shut(layer.g, to_numpy(layer.g) >= 0)
-        case layers.MCFC() | layers.MulMCFC():
-            _snap_masses(layer, kernels["kernel"] == 1)
-        case layers.NSR():
-            for V in (layer.V_1, layer.V_2):
-                chosen = to_numpy(V).argmax(axis=0)
-                V.assign(SATURATED * np.eye(V.shape[0])[:, chosen])
-
-
-def _snap_masses(layer, ones):
-    """An input goes somewhere: to a unit that lets it out, or to one that is shut."""
-    lets_out = ones.any(axis=0)
-    kept = ones.any(axis=1, keepdims=True)
-    r = to_numpy(layer.r)
-    prefer = np.where(lets_out == kept, r, -np.inf)
-    prefer = np.where(np.isfinite(prefer).any(axis=1, keepdims=True), prefer, r)
-    layer.r.assign(SATURATED * np.eye(layer.units)[prefer.argmax(axis=1)])
-    _open_or_shut(layer.gate_w, lets_out)
-    layer.gate_b.assign(np.zeros(layer.units))
-
-
-def _open_or_shut(g, is_open):
-    g.assign(np.where(is_open, SATURATED, -SATURATED))
-
-
-def _saturate(layer, rows):
-    """Makes the gate so steep that no row is between."""
-    G = to_numpy(layer.G)
-    logits = np.abs(slope(layer) * rows @ G)
-    least = np.where(logits > 0, logits, np.inf).min(axis=0)
-    layer.G.assign(G * np.maximum(1, 40 / least))

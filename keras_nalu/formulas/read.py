@@ -3,14 +3,18 @@
 import dataclasses
 import keyword
 import re
+from collections.abc import Iterable
+from typing import Any
 
 import keras
 import numpy as np
 
 from keras_nalu import expect
+from keras_nalu.formulas import text
+from keras_nalu.formulas.unit import STRICT, Unit
 from keras_nalu.layers.base import ArithmeticLayer
-from keras_nalu.reading import lines as texts
-from keras_nalu.reading.equations import STRICT, Unit, read, to_numpy
+from keras_nalu.lines import neat
+from keras_nalu.ops import to_numpy
 
 #: Weights near their targets are no formula if it is that far from the model.
 FAR = 0.5
@@ -37,29 +41,34 @@ class Formula:
         outputs: The names of the outputs.
     """
 
-    lines: list
+    lines: list[str]
     exact: bool
-    not_discrete: list
+    not_discrete: list[tuple[str, str, tuple[int, ...], float]]
     holds: str
     error: float
-    outputs: list
+    outputs: list[str]
 
     @property
-    def text(self):
+    def text(self) -> str:
         """The lines as one text: valid Python, but for `sigmoid` and its like."""
         return "\n".join(self.lines)
 
-    def __str__(self):
+    def __str__(self) -> str:
         return self.text
 
     @property
-    def expressions(self):
+    def expressions(self) -> list[Any]:
         """A SymPy expression of the inputs alone for every output."""
-        values = texts.expressions(dict(line.split(" = ", 1) for line in self.lines))
+        values = text.expressions(dict(line.split(" = ", 1) for line in self.lines))
         return [values[name] for name in self.outputs]
 
 
-def formula(model, x, names=None, tolerance=0.05):
+def formula(
+    model: keras.Layer,
+    x: Any,
+    names: Iterable[str] | None = None,
+    tolerance: float = 0.05,
+) -> Formula:
     """The function that a trained model of arithmetic layers computes on such data.
 
     Where every weight that acts is near to one of its targets, such as -1, 0 and 1, it
@@ -126,7 +135,6 @@ def _read(layers, rows, names, tolerance):
         outputs = [letter] if last and layer.units == 1 else outputs
         kernels = {name: to_numpy(kernel) for name, kernel in layer.kernels.items()}
         came = values[depth - 1]
-        gates = _run_gate(layer, came[: len(rows)])
         for index, output in enumerate(outputs):
             unit = Unit(
                 layer=layer,
@@ -136,22 +144,24 @@ def _read(layers, rows, names, tolerance):
                 inputs=inputs,
                 signed=np.any(came < 0, axis=0),
                 zeros=np.any(came == 0, axis=0),
-                gates=None if gates is None else gates[:, index],
+                rows=came[: len(rows)],
                 output=output,
             )
-            unit.lines[output] = read(unit)
+            unit.lines[output] = layer.read(unit)
             units.append(unit)
         inputs = outputs
     units = _that_act(units, inputs)
-    lines = {name: texts.neat(t) for unit in units for name, t in unit.lines.items()}
-    error = texts.error(lines, inputs, names, values[0], values[-1])
-    lines, gone = texts.inline(lines)
-    not_discrete = [entry for unit in units for entry in unit.not_discrete]
+    lines = {name: neat(t) for unit in units for name, t in unit.lines.items()}
+    error = text.error(lines, inputs, names, values[0], values[-1])
+    lines, gone = text.inline(lines)
+    not_discrete = [
+        (*entry, value) for unit in units for entry, value in unit.not_discrete.items()
+    ]
     notes = "; ".join(note for unit in units for note in unit.notes())
-    for name, text in reversed(gone.items()):
-        notes = texts.put(name, text, notes)
+    for name, line in reversed(gone.items()):
+        notes = text.put(name, line, notes)
     return Formula(
-        lines=[f"{name} = {text}" for name, text in lines.items()],
+        lines=[f"{name} = {line}" for name, line in lines.items()],
         exact=not not_discrete,
         not_discrete=not_discrete,
         holds=notes or "for all inputs",
@@ -165,12 +175,12 @@ def _that_act(units, outputs):
     used, kept = set(outputs), []
     for unit in reversed(units):
         if unit.output in used:
-            used.update(*map(texts.words, unit.lines.values()))
+            used.update(*map(text.words, unit.lines.values()))
             kept.append(unit)
     return kept[::-1]
 
 
-def chain(model):
+def chain(model: Any) -> list[ArithmeticLayer]:
     """The arithmetic layers that the model calls one after the other."""
     if isinstance(model, ArithmeticLayer):
         return [model]
@@ -192,7 +202,7 @@ def chain(model):
     return [layer for part in parts for layer in chain(part)]
 
 
-def to_rows(x, layer):
+def to_rows(x: Any, layer: ArithmeticLayer) -> np.ndarray:
     """The data as rows of what the first layer takes."""
     x = to_numpy(expect.real("x", x))
     if x.size == 0 or x.ndim == 0:
@@ -220,13 +230,17 @@ def _letter(names):
     return "z" if "y" in names else "y"
 
 
-def _check(names, features):
-    names = [f"x{i}" for i in range(features)] if names is None else names
-    if not isinstance(names, list | tuple):
-        raise expect.invalid("names", names, "a list of names", "['length', 'width']")
-    names = list(names)
+def _check(given, features):
+    names = [f"x{i}" for i in range(features)] if given is None else given
+    try:
+        # Of a data frame, too: `X.columns`.
+        names = None if isinstance(names, str | bytes | dict | set) else [*names]
+    except TypeError:
+        names = None
+    if names is None:
+        raise expect.invalid("names", given, "a list of names", "['length', 'width']")
     generated = rf"{_letter(names)}\d*|h\d+_\d+|gate(\d+_)?\d*"
-    reserved = {*texts.FUNCTIONS, *texts.CONSTANTS}
+    reserved = {*text.FUNCTIONS, *text.CONSTANTS}
     for name in names:
         if not isinstance(name, str) or not name.isidentifier():
             problem = f"{name!r}, which is no identifier"
@@ -260,19 +274,10 @@ def _draw(rows):
     return drawn[np.all(np.abs(drawn) >= np.abs(rows).min(axis=0), axis=1)]
 
 
-def run(layers, rows):
+def run(layers: list[ArithmeticLayer], rows: np.ndarray) -> list[np.ndarray]:
     """The rows, and what every layer makes of them."""
     values = [rows]
     for layer in layers:
         chunks = np.split(values[-1], range(CHUNK, len(rows), CHUNK))
         values.append(np.concatenate([to_numpy(layer(chunk)) for chunk in chunks]))
     return values
-
-
-def _run_gate(layer, rows):
-    if not hasattr(layer, "gate"):
-        return None
-    # A row of zeros says nothing: it leaves every gate without a bias at one half.
-    rows = rows[np.any(rows != 0, axis=-1)] if np.any(rows) else rows
-    # One that does not depend on the inputs has no axis of rows.
-    return np.atleast_2d(to_numpy(layer.gate(rows)))

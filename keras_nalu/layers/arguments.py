@@ -1,0 +1,94 @@
+"""The arguments of the layers' constructors: checked, joined with those of the parents,
+and drawn from independently."""
+
+import functools
+import inspect
+import warnings
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from keras_nalu import expect
+
+#: What Keras takes for one: itself, its class, its name or its config.
+Initializer: TypeAlias = str | dict[str, Any] | Callable[..., Any] | None
+Regularizer: TypeAlias = str | dict[str, Any] | Callable[..., Any] | None
+Constraint: TypeAlias = str | dict[str, Any] | Callable[..., Any] | None
+
+
+def positive(name: str, value: Any) -> float:
+    """A number above 0, as Python's own."""
+    return float(expect.positive(name, value))
+
+
+def part(kind: Any, name: str, value: Any) -> Any:
+    """Keras' initializer, regularizer or constraint for what a constructor was given;
+    Keras does not say for which argument it cannot find one."""
+    try:
+        part = kind.get(value)
+    except Exception as error:
+        part = error
+    if part is not None and not callable(part):
+        word = name.rpartition("_")[2]
+        expected = f"a Keras {word}, its name or its config, or None"
+        reason = part if isinstance(part, Exception) else None
+        raise expect.invalid(name, value, expected, _PARTS[word]) from reason
+    return part
+
+
+_PARTS = {
+    "initializer": "'glorot_uniform'",
+    "regularizer": "'l2'",
+    "constraint": "'non_neg'",
+}
+
+
+def own_draw(initializer: Any, index: int) -> Any:
+    """An initializer that draws independently for the `index`-th weight of a layer.
+
+    One Keras initializer called twice returns the same values, seeded or not:
+    `W_hat` would equal `M_hat`. A `SeedGenerator` moves on by itself.
+    """
+    config = initializer.get_config() if hasattr(initializer, "get_config") else {}
+    if "seed" not in config or isinstance(config["seed"], dict):
+        return initializer
+    if config["seed"] is not None:
+        config["seed"] = (config["seed"] + index) % 2**32
+    return initializer.from_config(config)
+
+
+def signature(cls: type, base: type) -> inspect.Signature:
+    """All the arguments of a constructor: those of its parents up to a base, and then
+    its own."""
+    kinds = inspect.Parameter
+    named = {}
+    for parent in reversed(cls.__mro__[: cls.__mro__.index(base) + 1]):
+        own = dict(inspect.signature(parent.__init__).parameters)
+        named = {k: p for k, p in named.items() if k not in own} | own
+    variadic = kinds.VAR_POSITIONAL, kinds.VAR_KEYWORD
+    named = [p for p in named.values() if p.kind not in variadic and p.name != "self"]
+    named.append(kinds("kwargs", kinds.VAR_KEYWORD))
+    return inspect.Signature(sorted(named, key=lambda p: p.kind))
+
+
+class OfClass:
+    """An attribute of a class that its instances lack: `inspect.signature` of a layer
+    is that of calling it."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def __get__(self, layer, cls):
+        if layer is not None:
+            raise AttributeError("A layer has no `__signature__`; its class has.")
+        return self.value
+
+
+@functools.cache
+def warn_of_half(dtype: str) -> None:
+    """Once, whatever the layer; each time where a warning is an error."""
+    warnings.warn(
+        f"The dtype policy {dtype!r} stores weights in half precision: the small steps "
+        f"of training are lost in it. Use 'mixed_{dtype}', which stores float32, by "
+        f"`keras.config.set_dtype_policy('mixed_{dtype}')`.",
+        stacklevel=2,
+    )

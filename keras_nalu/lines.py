@@ -1,0 +1,171 @@
+"""What a unit of a layer computes, as a line of Python: what `ops` computes in numbers.
+
+Numbers come rounded: what is printed is evaluated. A `unit` is that of
+`keras_nalu.formulas.unit`: the inputs' names, and the weights as they are read.
+"""
+
+import ast
+import math
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from keras_nalu import ops
+
+
+def rounded(value: Any) -> float:
+    """Three digits; what is that near to a whole number, or to 0, is that."""
+    whole = np.round(value)
+    return float(whole if abs(value - whole) < 1e-6 else f"{value:.3g}")
+
+
+def number(value: float) -> str:
+    """Without the noise of `1 - 0.93`."""
+    value = float(f"{value:.12g}")
+    return str(int(value)) if value.is_integer() and abs(value) < 1e15 else str(value)
+
+
+def _signed(pairs, operator):
+    """The terms by the sign of their number; what is none counts as positive."""
+    texts = [], []
+    for term, w in pairs:
+        if w != 0:
+            size = number(abs(w))
+            text = operator(f"({term})", size) if size != "1" else f"({term})"
+            texts[int(w < 0)].append(text)
+    return texts
+
+
+def sum_(weights: Iterable[float], terms: Iterable[str]) -> str:
+    """What is added first."""
+    pairs = zip(terms, weights, strict=True)
+    plus, minus = _signed(pairs, lambda term, size: f"{size} * {term}")
+    if minus and not plus:
+        return "-" + " - ".join(minus)
+    return " - ".join([" + ".join(plus) or "0", *minus])
+
+
+def product(factors: Iterable[tuple[str, float]]) -> str:
+    """Of powers: pairs of a base and its exponent."""
+    over, under = _signed(factors, lambda base, size: f"{base}**{size}")
+    return " / ".join([" * ".join(over) or "1", *under])
+
+
+def faded(w: float, *factors: tuple[str, float]) -> str:
+    """`w * product + 1 - w`."""
+    if w == 1:
+        return product(factors)
+    return f"{product([(number(w), 1), *factors])} + {number(1 - w)}"
+
+
+def neat(text: str) -> str:
+    """The text without the brackets that it does not need."""
+    return ast.unparse(ast.parse(text, mode="eval")).replace(" ** ", "**")
+
+
+def linear(unit: Any, name: str = "kernel") -> str:
+    """The sum of the inputs, each times its weight."""
+    return sum_(unit.weights(name), unit.inputs)
+
+
+def log_space_product(unit: Any, name: str = "kernel") -> str:
+    """The product of the inputs' magnitudes, each to the power of its weight."""
+    weights = unit.powers(name)
+    return product((unit.magnitude(i), w) for i, w in enumerate(weights))
+
+
+def gated_product(unit: Any, name: str = "kernel") -> str:
+    """The product of the inputs whose weight is 1; others fade."""
+    pairs = zip(unit.weights(name), unit.inputs, strict=True)
+    return product((faded(w, (x, 1)), 1) for w, x in pairs if w != 0)
+
+
+def signed_product(unit: Any, omega: float, name: str = "kernel") -> str:
+    """The product of powers with the inputs' signs, below `exp(omega)`."""
+    factors = []
+    for i, w in enumerate(unit.powers(name)):
+        if w in (-1, 0, 1):
+            factors.append((unit.inputs[i], w))
+            continue
+        factors.append((unit.magnitude(i), w))
+        if unit.signed[i]:
+            factors.append((faded(abs(w), (f"sign({unit.inputs[i]})", 1)), 1))
+    limit = f"{math.exp(min(omega, 700)):.3g}"
+    unit.conditions.append(f"where the product is below {limit}")
+    return product(factors)
+
+
+def complex_powers(
+    unit: Any, gate: str | None = None, imaginary: str | None = None
+) -> str:
+    """The real part of a product of complex powers, of the kernels of these names."""
+    g, im = np.ones(len(unit.inputs)), np.zeros(len(unit.inputs))
+    if gate:
+        g = unit.weights(gate)
+    re = unit.weights(acts=g != 0)
+    if imaginary:
+        im = unit.weights(imaginary, acts=g != 0)
+    factors, turns = [], []
+    for i, (c, w, v) in enumerate(zip(g, re, im, strict=True)):
+        name, signed = unit.inputs[i], unit.signed[i]
+        if c == 0 or w == v == 0:
+            continue
+        if w < 0:
+            unit.divisors.add(i)
+        if c == 1 and v == 0 and (not signed or float(w).is_integer()):
+            factors.append((name, w))
+            continue
+        r = faded(c, (unit.magnitude(i), 1))
+        factors.append((r, w))
+        turns.append((v, f"log({r})"))
+        if signed:
+            factors.append((f"exp({sum_([-c * v], [half_turn(name)])})", v != 0))
+            turns.append((c * w, half_turn(name)))
+    return product([*factors, *turn(turns)])
+
+
+def half_turn(name: str) -> str:
+    """The angle of a number: pi if it is negative."""
+    return f"pi * ({name} < 0)"
+
+
+def turn(turns: list[tuple[float, str]]) -> Iterator[tuple[str, float]]:
+    """A cosine as a factor, if there is an angle."""
+    if any(w != 0 for w, _ in turns):
+        yield f"cos({sum_(*zip(*turns, strict=True))})", 1
+
+
+def mix(
+    unit: Any,
+    add: Callable[[Any], str],
+    multiply: Callable[[Any], str],
+    G: Any = None,
+) -> str:
+    """The line of one path, or of both where the gate does not decide.
+
+    `add` and `multiply` write the paths of a unit; `G` are the gate's weights, where it
+    depends on the inputs.
+    """
+    gates = unit.gates()
+    mean, gate = gates.mean(), None
+    if G is not None:
+        weights = [rounded(value) for value in ops.to_numpy(G)[:, unit.index]]
+        gate = neat(sum_(weights, unit.inputs))
+    is_open = gates.min() > 0.5 and mean >= 1 - unit.tolerance
+    if is_open or (gates.max() < 0.5 and mean <= unit.tolerance):
+        if gate:
+            side = f"{gate} {'>' if is_open else '<'} 0"
+            unit.conditions.append(f"where {side}, as on every row of the data")
+        return add(unit) if is_open else multiply(unit)
+    unit.tell("gate", (unit.index,), mean)
+    unit.mixed = True
+    paths = [f"({path(unit)})" for path in (add, multiply)]
+    if gate is None:
+        mean = rounded(mean)
+        return sum_([mean, 1 - mean], paths)
+    low, high = number(rounded(gates.min())), number(rounded(gates.max()))
+    unit.conditions.append(f"a mixture, its gate is between {low} and {high}")
+    name = f"gate{unit.output[1:]}"
+    unit.lines[name] = f"sigmoid({gate})"
+    return f"{name} * {paths[0]} + (1 - {name}) * {paths[1]}"
