@@ -30,16 +30,16 @@ from test_notebook import (  # noqa: F401
     tree,
 )
 
-from keras_nalu.experiments import published, report
-from keras_nalu.experiments.suites import PAIRS
+from keras_nalu.benchmarks import published, report
+from keras_nalu.benchmarks.suites import PAIRS
 
 NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "benchmarks.ipynb"
 PICTURE = NOTEBOOK.parent / "images" / "benchmark.png"  # README's
 #: What the page uses.
 ROOMS = {
-    "keras_nalu.experiments": {"figures", "published", "report", "runner"},
-    "keras_nalu.experiments.experiment": {"Experiment"},
-    "keras_nalu.experiments.tasks": {"Task", "Uniform", "Variant"},
+    "keras_nalu.benchmarks": {"figures", "published", "report", "runner"},
+    "keras_nalu.benchmarks.experiment": {"Experiment"},
+    "keras_nalu.benchmarks.tasks": {"Task", "Uniform", "Variant"},
 }
 #: Cells that train: another machine may count otherwise.
 TRAINED = "live", "own"

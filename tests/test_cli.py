@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import keras_nalu
 from keras_nalu.cli import main
-from keras_nalu.experiments.notebook import Notebook
+from keras_nalu.benchmarks.notebook import Notebook
 
 COMMAND = [sys.executable, "-m", "keras_nalu"]
 QUICK = ["train", "--epochs", "2", "--size", "300"]

@@ -23,7 +23,7 @@ MODULES = [
 #: Those whose examples train for seconds.
 TRAIN = {
     *("keras_nalu.backup", "keras_nalu.callbacks"),
-    *("keras_nalu.experiments.experiment", "keras_nalu.training.population"),
+    *("keras_nalu.benchmarks.experiment", "keras_nalu.training.population"),
 }
 
 
@@ -36,7 +36,7 @@ TRAIN = {
     ],
 )
 def test_the_examples_of_the_docstrings(name):
-    trains = "training.population", "experiments.experiment"
+    trains = "training.population", "benchmarks.experiment"
     if TORCH and name.endswith(trains):
         pytest.skip("trains no populations")
     public = {name: getattr(keras_nalu, name) for name in keras_nalu.__all__}

@@ -10,8 +10,8 @@ import time
 
 import pytest
 
-from keras_nalu.experiments import engines
-from keras_nalu.experiments.engines import EngineError, completed
+from keras_nalu.benchmarks import engines
+from keras_nalu.benchmarks.engines import EngineError, completed
 
 
 def work(text):
@@ -152,7 +152,7 @@ def test_what_has_begun_ends_at_once(group, log, how):
 def test_processes_leave_with_a_parent_that_was_killed():
     code = (
         "import os, time\n"
-        "from keras_nalu.experiments import engines\n"
+        "from keras_nalu.benchmarks import engines\n"
         'if __name__ == "__main__":\n'
         "    with engines._processes(1, None) as (lane,):\n"
         "        lane.submit(time.sleep, 60)\n"

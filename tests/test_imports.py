@@ -21,8 +21,8 @@ FILES_OF_MODELS = {"saving", "exporting", "backup"}
 ARROWS = {
     "__init__": RUN | MEASURES | LAYERS | FILES_OF_MODELS,
     "__main__": {"cli"},
-    "cli": RUN | MEASURES | LAYERS | FILES_OF_MODELS | {"experiments", "__init__"},
-    "experiments": RUN | MEASURES | LAYERS | {"saving", "__init__"},
+    "cli": RUN | MEASURES | LAYERS | FILES_OF_MODELS | {"benchmarks", "__init__"},
+    "benchmarks": RUN | MEASURES | LAYERS | {"saving", "__init__"},
     "training": MEASURES | LAYERS,
     "reading": LAYERS,
     "callbacks": LAYERS,
@@ -61,7 +61,7 @@ THIRD_PARTY = {
     # Keras has no word for the digits of a matrix product.
     "ops": {"jax"},
     "cli": {"rich", "scipy", "tensorboard"},
-    "experiments": {"distributed", "matplotlib", "pandas", "scipy", "sklearn"},
+    "benchmarks": {"distributed", "matplotlib", "pandas", "scipy", "sklearn"},
     "reading": {"sympy"},
 }
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from keras_nalu import INALUReinitialize, Population
-from keras_nalu.experiments import inalu
+from keras_nalu.benchmarks import inalu
 from keras_nalu.layers.base import walk_layers
 from keras_nalu.regularizers import INALUPenalty
 

@@ -30,9 +30,9 @@ import keras_nalu
 from keras_nalu import constraints, initializers, regularizers
 from keras_nalu.cli import benchmark, export, main, train
 from keras_nalu.datasets import COMPARISONS, OPERATIONS
-from keras_nalu.experiments import engines, report, runner, tasks
-from keras_nalu.experiments.experiment import Experiment
-from keras_nalu.experiments.suites import SUITES
+from keras_nalu.benchmarks import engines, report, runner, tasks
+from keras_nalu.benchmarks.experiment import Experiment
+from keras_nalu.benchmarks.suites import SUITES
 from keras_nalu.exporting import FORMATS
 from keras_nalu.layers import LAYERS
 from keras_nalu.training import draws, fused

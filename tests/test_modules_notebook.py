@@ -39,7 +39,7 @@ from keras_nalu.layers import LAYERS
 NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "modules.ipynb"
 PICTURE = NOTEBOOK.parent / "images" / "modules.png"  # README's
 #: What the page uses beside the public names.
-ROOMS = {"keras_nalu.experiments.modules": {"Claim"}, "keras_nalu.layers": {"LAYERS"}}
+ROOMS = {"keras_nalu.benchmarks.modules": {"Claim"}, "keras_nalu.layers": {"LAYERS"}}
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ import pytest
 
 pandas = pytest.importorskip("pandas")
 
-from keras_nalu.experiments.published import PUBLISHED, SUITES, find  # noqa: E402
-from keras_nalu.experiments.report import (  # noqa: E402
+from keras_nalu.benchmarks.published import PUBLISHED, SUITES, find  # noqa: E402
+from keras_nalu.benchmarks.report import (  # noqa: E402
     read,
     side_by_side,
     table,
@@ -20,7 +20,7 @@ from keras_nalu.experiments.report import (  # noqa: E402
     to_latex,
     to_markdown,
 )
-from keras_nalu.experiments.statistics import (  # noqa: E402
+from keras_nalu.benchmarks.statistics import (  # noqa: E402
     Interval,
     Spread,
     beta_interval,
@@ -352,7 +352,7 @@ def test_side_by_side_of_what_nobody_published():
 @pytest.fixture
 def figures():
     pytest.importorskip("matplotlib")
-    from keras_nalu.experiments import figures
+    from keras_nalu.benchmarks import figures
 
     return figures
 

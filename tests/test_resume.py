@@ -21,7 +21,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import keras_nalu
 from keras_nalu.cli import main
-from keras_nalu.experiments.notebook import Notebook
+from keras_nalu.benchmarks.notebook import Notebook
 from keras_nalu.layers import INALU, NAU, NMU
 
 TORCH = keras.backend.backend() == "torch"

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import optimize, stats
 
-from keras_nalu.experiments.published import PUBLISHED, error_verdicts, rate_verdict
-from keras_nalu.experiments.statistics import (
+from keras_nalu.benchmarks.published import PUBLISHED, error_verdicts, rate_verdict
+from keras_nalu.benchmarks.statistics import (
     Interval,
     Spread,
     beta_interval,

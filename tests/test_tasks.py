@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from keras_nalu.experiments.tasks import (
+from keras_nalu.benchmarks.tasks import (
     DISTRIBUTIONS,
     MIXED_SIGNS,
     RANGES,

@@ -16,7 +16,7 @@ from keras_nalu.cli.running import (
     progress_bar,
     warnings_in_one_line,
 )
-from keras_nalu.experiments.engines import EngineError
+from keras_nalu.benchmarks.engines import EngineError
 
 ROWS = Path("logs/benchmarks")
 FORMATS = ("markdown", "csv", "latex")
@@ -73,8 +73,8 @@ def _benchmark(options):
     import_keras(options)
     import keras
 
-    from keras_nalu.experiments import runner
-    from keras_nalu.experiments.results import Results
+    from keras_nalu.benchmarks import runner
+    from keras_nalu.benchmarks.results import Results
 
     if options.suite is None:
         for name, suite in runner.SUITES.items():
@@ -236,7 +236,7 @@ def _report(options):
 
 
 def _tables(options):
-    from keras_nalu.experiments import report
+    from keras_nalu.benchmarks import report
 
     try:
         rows = report.read(options.rows)
@@ -284,7 +284,7 @@ def _writing(option):
 
 
 def _draw(rows, folder):
-    from keras_nalu.experiments import figures
+    from keras_nalu.benchmarks import figures
 
     if rows["solved"].isna().any():
         return

@@ -5,7 +5,7 @@ import warnings
 
 from keras_nalu.cli.parsing import BACKENDS, Failure, command, path
 from keras_nalu.cli.running import import_keras
-from keras_nalu.experiments.engines import without_notices
+from keras_nalu.benchmarks.engines import without_notices
 
 #: Format -> how its files end. `keras_nalu.exporting` has them, too, but loads Keras.
 SUFFIXES = {"saved_model": ".saved_model", "onnx": ".onnx", "litert": ".tflite"}

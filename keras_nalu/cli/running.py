@@ -7,7 +7,7 @@ import sys
 import warnings
 
 from keras_nalu.cli.parsing import BACKENDS, Failure
-from keras_nalu.experiments.engines import without_notices
+from keras_nalu.benchmarks.engines import without_notices
 
 
 def import_keras(options):

@@ -273,7 +273,7 @@ def _alone_in(folder):
 def _experiment(options, **changes):
     """The experiment that the options ask for."""
     import_keras(options)
-    from keras_nalu.experiments.notebook import Notebook
+    from keras_nalu.benchmarks.notebook import Notebook
 
     given = {**vars(options), **changes}
     names = [field.name for field in dataclasses.fields(Notebook)]
@@ -364,7 +364,7 @@ def _seeds(options):
 
 def _modules(options):
     import_keras(options)
-    from keras_nalu.experiments import modules
+    from keras_nalu.benchmarks import modules
 
     known = modules.LAYERS
     names = options.only or list(known)

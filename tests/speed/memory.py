@@ -1,6 +1,6 @@
 """How much memory a training takes, in a process of its own: a row of `speed.py`.
 
-    python tests/benchmarks/memory.py SIZE|memmap
+    python tests/speed/memory.py SIZE|memmap
 
 Of the notebook's training with a population of that size, or of a model on 1 GiB of
 data in a file.

@@ -8,7 +8,7 @@ import itertools
 
 import numpy as np
 
-from keras_nalu.experiments.report import APART, cells, frame, table
+from keras_nalu.benchmarks.report import APART, cells, frame, table
 
 COLOURS = (
     *("#332288", "#CC6677", "#117733", "#88CCEE", "#882255"),

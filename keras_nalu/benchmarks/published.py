@@ -12,7 +12,7 @@ import itertools
 import math
 from typing import NamedTuple
 
-from keras_nalu.experiments.statistics import Interval, Spread, wilson
+from keras_nalu.benchmarks.statistics import Interval, Spread, wilson
 
 
 class Published(NamedTuple):

@@ -84,7 +84,7 @@ def completed(function, groups, workers=1, scheduler=None, progress=None):
 
     Example:
 
-    >>> from keras_nalu.experiments.engines import completed
+    >>> from keras_nalu.benchmarks.engines import completed
     >>> [(outcome.group, outcome.rows) for outcome in completed(len, ["ab", "c"])]
     [('ab', 2), ('c', 1)]
     """

@@ -1,6 +1,6 @@
 """How fast training is, and how much memory it takes, beside what it compares with.
 
-    KERAS_BACKEND=jax python tests/benchmarks/speed.py [ROW ...] [--full]
+    KERAS_BACKEND=jax python tests/speed/speed.py [ROW ...] [--full]
 
 Medians of paired samples: what is compared takes turns, in one run on one machine.
 """
@@ -25,7 +25,7 @@ import numpy as np
 import keras_nalu
 import keras_nalu.layers
 from keras_nalu import regularizers
-from keras_nalu.experiments import runner
+from keras_nalu.benchmarks import runner
 
 STEPS = 1000
 ROUNDS = 7

@@ -9,8 +9,8 @@ from keras import ops
 
 from keras_nalu import expect
 from keras_nalu.datasets import COMPARISONS
-from keras_nalu.experiments.tasks.base import Task
-from keras_nalu.experiments.tasks.distributions import Uniform, Variant
+from keras_nalu.benchmarks.tasks.base import Task
+from keras_nalu.benchmarks.tasks.distributions import Uniform, Variant
 
 
 @dataclasses.dataclass(frozen=True)

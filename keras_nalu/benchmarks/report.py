@@ -12,8 +12,8 @@ from pathlib import Path
 
 from keras_nalu import expect
 from keras_nalu.datasets import COMPARISONS, OPERATIONS
-from keras_nalu.experiments import published
-from keras_nalu.experiments.statistics import (
+from keras_nalu.benchmarks import published
+from keras_nalu.benchmarks.statistics import (
     Interval,
     Spread,
     beta_interval,

@@ -10,8 +10,8 @@ from keras import ops
 
 from keras_nalu import expect
 from keras_nalu.datasets import OPERATIONS
-from keras_nalu.experiments.tasks.base import Task
-from keras_nalu.experiments.tasks.distributions import (
+from keras_nalu.benchmarks.tasks.base import Task
+from keras_nalu.benchmarks.tasks.distributions import (
     ONE_TO_TWO,
     RANGES,
     Exponential,

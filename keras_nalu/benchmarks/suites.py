@@ -7,9 +7,9 @@ import keras
 from keras.optimizers import Adam
 
 from keras_nalu.constraints import Clip
-from keras_nalu.experiments import inalu, ports
-from keras_nalu.experiments.experiment import Experiment
-from keras_nalu.experiments.tasks import (
+from keras_nalu.benchmarks import inalu, ports
+from keras_nalu.benchmarks.experiment import Experiment
+from keras_nalu.benchmarks.tasks import (
     DISTRIBUTIONS,
     MIXED_SIGNS,
     Arithmetic,

@@ -7,8 +7,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_nalu.experiments.tasks.base import Task
-from keras_nalu.experiments.tasks.distributions import Uniform, Variant
+from keras_nalu.benchmarks.tasks.base import Task
+from keras_nalu.benchmarks.tasks.distributions import Uniform, Variant
 
 
 @dataclasses.dataclass(frozen=True)

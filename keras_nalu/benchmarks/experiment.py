@@ -13,8 +13,8 @@ import numpy as np
 
 import keras_nalu
 from keras_nalu import expect
-from keras_nalu.experiments import inalu
-from keras_nalu.experiments.tasks import Task
+from keras_nalu.benchmarks import inalu
+from keras_nalu.benchmarks.tasks import Task
 from keras_nalu.layers.base import ArithmeticLayer, walk_layers
 from keras_nalu.metrics import SparsityError
 from keras_nalu.training import Population
@@ -40,7 +40,7 @@ class Experiment:
 
     Args:
         module: What the tables call the module.
-        task: A `Task` of `keras_nalu.experiments.tasks`, or of one's own: its class,
+        task: A `Task` of `keras_nalu.benchmarks.tasks`, or of one's own: its class,
             its fields and what `Task` names count, not what its methods do.
         layers: The Keras layers that are trained, one behind the other. A class of
             one's own has `@keras.saving.register_keras_serializable()`.
@@ -57,8 +57,8 @@ class Experiment:
 
     Example, an NMU at another rate on a range of one's own:
 
-    >>> from keras_nalu.experiments.experiment import Experiment
-    >>> from keras_nalu.experiments.tasks import SingleModule, Uniform, Variant
+    >>> from keras_nalu.benchmarks.experiment import Experiment
+    >>> from keras_nalu.benchmarks.tasks import SingleModule, Uniform, Variant
     >>> mine = Variant("[3,4]", Uniform(((3, 4),)), Uniform(((4, 8),)))
     >>> experiment = Experiment(
     ...     "NMU",

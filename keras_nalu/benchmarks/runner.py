@@ -7,8 +7,8 @@ import time
 import keras
 
 from keras_nalu import expect
-from keras_nalu.experiments import engines
-from keras_nalu.experiments.suites import SUITES
+from keras_nalu.benchmarks import engines
+from keras_nalu.benchmarks.suites import SUITES
 
 
 def select(suite, modules=(), operations=(), threshold=None, **changes):

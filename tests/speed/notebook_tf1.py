@@ -1,6 +1,6 @@
 """The notebook that this package began with, in its own TensorFlow 1.
 
-    python tests/benchmarks/notebook_tf1.py [EPOCHS] [FOLDER]
+    python tests/speed/notebook_tf1.py [EPOCHS] [FOLDER]
 
 Its cells in their order, but that `train` yields the line instead of printing it.
 """

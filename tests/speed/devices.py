@@ -1,6 +1,6 @@
 """How a population scales over devices of JAX, virtual ones of one processor.
 
-    KERAS_BACKEND=jax python tests/benchmarks/devices.py
+    KERAS_BACKEND=jax python tests/speed/devices.py
 
 Medians of paired samples: the numbers of devices take turns, in one process. Eight
 devices on two cores are no more than two; a device alone uses one core at a time here.

@@ -8,7 +8,7 @@ import keras
 from keras import ops
 
 from keras_nalu import expect
-from keras_nalu.experiments.tasks.distributions import Variant
+from keras_nalu.benchmarks.tasks.distributions import Variant
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """What `arithmetic-simple` comes to from its authors' own initial weights.
 
-    python tests/benchmarks/their_seeds.py [MODULE ...]
+    python tests/speed/their_seeds.py [MODULE ...]
 
 Their code seeds PyTorch with 0 to 99, and draws all weights twice: when the network is
 made, and again before it is trained. PyTorch draws them here, too.
@@ -15,8 +15,8 @@ os.environ.setdefault("KERAS_BACKEND", "jax")
 import numpy as np
 import torch
 
-from keras_nalu.experiments import runner
-from keras_nalu.experiments.experiment import Experiment
+from keras_nalu.benchmarks import runner
+from keras_nalu.benchmarks.experiment import Experiment
 
 
 def draw(layers):
