@@ -19,14 +19,14 @@ import numpy as np
 import pytest
 
 from keras_nalu import NAU, NMU, regularizers
-from keras_nalu.cli import benchmark as commands
-from keras_nalu.cli import main
 from keras_nalu.benchmarks import experiment as experiments
 from keras_nalu.benchmarks import runner
 from keras_nalu.benchmarks.experiment import Experiment
 from keras_nalu.benchmarks.results import Results
 from keras_nalu.benchmarks.suites import PAIRS, SUITES, recipe
 from keras_nalu.benchmarks.tasks import RANGES, InaluArithmetic, SingleModule, Task
+from keras_nalu.cli import benchmark as commands
+from keras_nalu.cli import main
 
 ROOT = Path(__file__).parent.parent
 COMMITTED = ROOT / "notebooks" / "data" / "rows.jsonl.gz"

@@ -12,8 +12,8 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import keras_nalu
-from keras_nalu.cli import main
 from keras_nalu.benchmarks.notebook import Notebook
+from keras_nalu.cli import main
 
 COMMAND = [sys.executable, "-m", "keras_nalu"]
 QUICK = ["train", "--epochs", "2", "--size", "300"]

@@ -28,11 +28,11 @@ from test_equations import LOOPS, number, numbers
 
 import keras_nalu
 from keras_nalu import constraints, initializers, regularizers
-from keras_nalu.cli import benchmark, export, main, train
-from keras_nalu.datasets import COMPARISONS, OPERATIONS
 from keras_nalu.benchmarks import engines, report, runner, tasks
 from keras_nalu.benchmarks.experiment import Experiment
 from keras_nalu.benchmarks.suites import SUITES
+from keras_nalu.cli import benchmark, export, main, train
+from keras_nalu.datasets import COMPARISONS, OPERATIONS
 from keras_nalu.exporting import FORMATS
 from keras_nalu.layers import LAYERS
 from keras_nalu.training import draws, fused

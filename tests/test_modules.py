@@ -7,8 +7,8 @@ import keras
 import numpy as np
 import pytest
 
-from keras_nalu.cli import main
 from keras_nalu.benchmarks.modules import Claim, claims, head, row
+from keras_nalu.cli import main
 from keras_nalu.layers import LAYERS
 
 README = (Path(__file__).parent.parent / "README.md").read_text()

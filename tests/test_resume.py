@@ -20,8 +20,8 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import keras_nalu
-from keras_nalu.cli import main
 from keras_nalu.benchmarks.notebook import Notebook
+from keras_nalu.cli import main
 from keras_nalu.layers import INALU, NAU, NMU
 
 TORCH = keras.backend.backend() == "torch"

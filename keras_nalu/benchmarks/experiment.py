@@ -12,13 +12,10 @@ import keras
 import numpy as np
 
 import keras_nalu
-from keras_nalu import expect
 from keras_nalu.benchmarks import inalu
+from keras_nalu.benchmarks.doors import Draws
+from keras_nalu.benchmarks.measuring import Log, result
 from keras_nalu.benchmarks.tasks import Task
-from keras_nalu.layers.base import ArithmeticLayer, walk_layers
-from keras_nalu.metrics import SparsityError
-from keras_nalu.training import Population
-from keras_nalu.training.draws import Draws
 
 #: By name, what a paper does between the steps: functions of a `Log`, that return
 #: callbacks. A paper's of one's own is added here.
@@ -36,12 +33,11 @@ PROTOCOL = 1
 class Experiment:
     """A module, a task, an optimizer, and how long and how often.
 
-    Its JSON is its identity: two that differ in nothing of it have the same results.
+    `config` names what decides its results, and is its identity.
 
     Args:
         module: What the tables call the module.
-        task: A `Task` of `keras_nalu.benchmarks.tasks`, or of one's own: its class,
-            its fields and what `Task` names count, not what its methods do.
+        task: A `Task` of `keras_nalu.benchmarks.tasks`, or of one's own.
         layers: The Keras layers that are trained, one behind the other. A class of
             one's own has `@keras.saving.register_keras_serializable()`.
         optimizer: A Keras optimizer.
@@ -84,15 +80,15 @@ class Experiment:
     suite: str = "own"
 
     def __post_init__(self):
-        for name in ("module", "suite"):
-            expect.kind(name, getattr(self, name), str, "a name", "'NMU'")
-        expect.kind("task", self.task, Task, "a task", "SingleModule('multiply')")
-        expect.items("rules", self.rules, str, "a list of names", "('inalu',)")
-        object.__setattr__(self, "rules", tuple(self.rules))
-        for name in ("seeds", "restarts", "steps", "log_every"):
-            count = expect.integer(name, getattr(self, name), instead=1000)
-            object.__setattr__(self, name, count)
-        if self.steps % self.log_every:
+        if not isinstance(self.task, Task):
+            raise ValueError(
+                f"Expected a task, such as SingleModule('multiply'). Received: "
+                f"task={self.task!r}."
+            )
+        counts = self.seeds, self.restarts, self.steps, self.log_every
+        if any(not isinstance(n, int) or n < 1 for n in counts) or (
+            self.steps % self.log_every
+        ):
             raise ValueError(
                 "Expected seeds, restarts, and steps in whole thousands (`log_every`). "
                 f"Received: seeds={self.seeds}, restarts={self.restarts}, "
@@ -109,26 +105,33 @@ class Experiment:
                 f"Unknown rule. Received: {unknown[0]!r}. Expected one of "
                 f"{', '.join(RULES)}."
             )
-        # As text, so that it can be compared, sent and kept; a layer's own name counts
-        # the layers before it, and is no part of the experiment.
+        object.__setattr__(self, "rules", tuple(self.rules))
+        # As text, so that it can be compared, sent and kept.
         if not isinstance(self.layers, str):
-            kind, expected = keras.Layer, "a list of Keras layers"
-            expect.items("layers", self.layers, kind, expected, "[NMU(1)]")
             layers = [keras.saving.serialize_keras_object(a) for a in self.layers]
-            object.__setattr__(self, "layers", json.dumps(_nameless(layers)))
+            object.__setattr__(self, "layers", json.dumps(layers))
         if not isinstance(self.optimizer, str):
-            kind, expected = keras.optimizers.Optimizer, "a Keras optimizer"
-            adam = "keras.optimizers.Adam(1e-2)"
-            expect.kind("optimizer", self.optimizer, kind, expected, adam)
             optimizer = keras.saving.serialize_keras_object(self.optimizer)
-            object.__setattr__(self, "optimizer", json.dumps(_nameless(optimizer)))
+            object.__setattr__(self, "optimizer", json.dumps(optimizer))
 
     def config(self):
-        """All that decides the results, as plain data."""
-        config = _plain(self) | {"layers": json.loads(self.layers)}
-        return config | {
-            "optimizer": json.loads(self.optimizer),
+        """All that decides the results, as plain data.
+
+        Layers and the optimizer count by what Keras saves of them, but for their names:
+        a layer's own counts the layers before it.
+        """
+        return {
             "protocol": PROTOCOL,
+            "suite": self.suite,
+            "module": self.module,
+            "task": self.task.config(),
+            "layers": _nameless(json.loads(self.layers)),
+            "optimizer": _nameless(json.loads(self.optimizer)),
+            "seeds": self.seeds,
+            "steps": self.steps,
+            "log_every": self.log_every,
+            "restarts": self.restarts,
+            "rules": list(self.rules),
         }
 
     @property
@@ -164,19 +167,18 @@ class Experiment:
             ]
         )
         optimizer = keras.saving.deserialize_keras_object(json.loads(self.optimizer))
-        kind = getattr(optimizer, "population", Population)
+        is_penalized = isinstance(optimizer, inalu.INALUAdam)
+        kind = inalu.PenalizedPopulation if is_penalized else keras_nalu.Population
         population = kind(template, self.members, seed=0)
         for variable in population.weights:
             # A seed begins with the same weights in all variants.
             drawn = keras.ops.convert_to_numpy(variable)[: len(self.run_seeds)]
             variable.assign(np.concatenate([drawn] * len(self.task.variants)))
-        metrics = list(self.task.measures().values())
-        if any(isinstance(layer, ArithmeticLayer) for layer in walk_layers(template)):
-            metrics.append(SparsityError())
+        metrics = [*self.task.measures().values(), *_sparsity_error(template)]
         population.compile(optimizer, self.task.loss, metrics=metrics)
         return population
 
-    def run(self, progress=None):
+    def run(self, callbacks=()):
         """Trains, and returns a row for every variant, seed and measure.
 
         A row says what was trained (`suite`, `experiment`, `module`, `operation`,
@@ -192,7 +194,7 @@ class Experiment:
         takes the mean of the largest of each matrix for an iNALU and an NPU.
 
         Args:
-            progress: Called with the number of steps that were trained since.
+            callbacks: Further callbacks of Keras.
         """
         started = time.perf_counter()
         # What cannot be told in the end is to be said at once.
@@ -200,7 +202,7 @@ class Experiment:
         # What draws weights anew in the course of the training draws from this one.
         np.random.seed(0)  # noqa: NPY002
         population = self.population()
-        log = Log(self, population, progress)
+        log = Log(self, population)
         rules = [make for name in self.rules for make in RULES[name](log)]
         batches = Draws(
             lambda stream: self.task.draw(stream, self.run_seeds),
@@ -214,7 +216,7 @@ class Experiment:
             epochs=self.steps // self.log_every,
             steps_per_epoch=self.log_every,
             verbose=0,
-            callbacks=[log, *rules],
+            callbacks=[log, *rules, *callbacks],
         )
         every["seconds"] = round(time.perf_counter() - started, 3)
         return [every | row for row in self._rows(log, thresholds)]
@@ -239,7 +241,7 @@ class Experiment:
             for variant, place in enumerate(self.task.variants):
                 for seed in range(self.seeds):
                     runs = [
-                        _result(
+                        result(
                             log.steps,
                             near[:, member],
                             far[:, member],
@@ -264,110 +266,32 @@ def _validation(result):
     return math.inf if error is None else error
 
 
-def _result(steps, near, far, sparsity, threshold, judged):
-    """What the published code makes of one run's errors: most judge it by the test at
-    the step where the validation was best."""
-    best = np.argmin(np.where(np.isfinite(near), near, np.inf))
-    at = int(best) if judged == "best" else len(steps) - 1
-    below = far < (-math.inf if threshold is None else threshold)
-    solved = None if threshold is None else bool(below[at])
-    return {
-        "threshold": threshold,
-        "solved": solved,
-        "solved_at": steps[int(np.argmax(below))] if solved else None,
-        "selected_step": steps[at],
-        "interpolation": _number(near[at]),
-        "extrapolation": _number(far[at]),
-        "sparsity_error": _number(sparsity[at]),
-        "diverged": not np.isfinite(near[-1]),
-    }
-
-
-class Log(keras.callbacks.Callback):
-    """Measures every member on the validation and the test set."""
-
-    def __init__(self, experiment, population, progress=None):
-        super().__init__()
-        task, seeds = experiment.task, experiment.run_seeds
-        self.experiment = experiment
-        self.population = population
-        self.progress = progress
-        self.steps = []
-        self.logs = []
-        self.sets = {
-            part: Draws(
-                lambda stream, part=part: task.draw(stream, seeds, part),
-                task.pieces[part],
-                experiment.members,
-                seed=seed,
-                repeats=True,
-            )
-            for part, seed in task.sets.items()
-        }
-
-    def on_train_begin(self, logs=None):
-        self.measure(0)
-
-    def on_epoch_end(self, epoch, logs=None):
-        every = self.experiment.log_every
-        self.measure((epoch + 1) * every)
-        if self.progress:
-            self.progress(every)
-
-    def measure(self, step):
-        self.steps.append(step)
-        self.logs.append(
-            {
-                part: self.population.evaluate(draws, verbose=0, return_dict=True)
-                for part, draws in self.sets.items()
-            }
-        )
-
-    def errors(self, name):
-        """In validation and test, of shape (measurements, members)."""
-        return [
-            np.stack([logs[part][name] for logs in self.logs]) for part in self.sets
-        ]
-
-    def last_error(self):
-        """In the last validation, of every member."""
-        return self.logs[-1]["validation"][next(iter(self.experiment.task.measures()))]
-
-    def sparsity(self):
-        unknown = np.full(self.experiment.members, np.nan)
-        return np.stack(
-            [logs["test"].get("sparsity_error", unknown) for logs in self.logs]
-        )
-
-
-def _number(value):
-    return float(value) if np.isfinite(value) else None
-
-
-def _plain(value):
-    if dataclasses.is_dataclass(value):
-        kind = type(value)
-        names = [field.name for field in _fields(value)]
-        if isinstance(value, Task):
-            # What a class of tasks has in common decides, too.
-            names += ["variants", "inputs", *Task.__annotations__]
-        fields = {name: _plain(getattr(value, name)) for name in names}
-        return {"class": f"{kind.__module__}.{kind.__qualname__}"} | fields
-    return [_plain(a) for a in value] if isinstance(value, tuple | list) else value
-
-
-def _fields(value) -> Any:
-    return dataclasses.fields(value)
+def _sparsity_error(template):
+    """The metric, in a list that is empty if the model has no arithmetic layer."""
+    try:
+        keras_nalu.SparsityError(template).result()
+    except ValueError:
+        return []
+    return [keras_nalu.SparsityError()]
 
 
 def _nameless(config):
-    if isinstance(config, dict):
-        return {
-            key: _nameless(value)
-            for key, value in config.items()
-            if key not in ("name", "build_config")
-        }
-    return [_nameless(a) for a in config] if isinstance(config, list) else config
+    """What counts of a Keras config: registered classes and their arguments."""
+    if isinstance(config, list):
+        return [_nameless(a) for a in config]
+    if not isinstance(config, dict):
+        return config
+    if "class_name" in config and "config" in config:
+        name = config.get("registered_name") or config["class_name"]
+        return {"class": name, "config": _nameless(config["config"])}
+    # A dtype policy is nothing but a name.
+    nothing = () if config.keys() == {"name"} else ("name", "build_config")
+    # What is `None` was not asked for: a later version may have more of that.
+    return {
+        key: _nameless(value)
+        for key, value in config.items()
+        if key not in nothing and value is not None
+    }
 
 
 def _versions():

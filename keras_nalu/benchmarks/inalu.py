@@ -8,7 +8,7 @@ and the NALU beside them are trained in the same way:
   their tables come from Adam: with it the script repeats their losses and counts, and
   with RMSProp it solves more;
 - weights drawn anew every ten epochs where the training is stuck:
-  `keras_nalu.INALUReinitialize`;
+  `INALUReinitialize`;
 - 64,000 rows in batches of 64, the same and in the same order in each of 100 epochs.
 
 It differs from their code in this:
@@ -30,23 +30,21 @@ import numpy as np
 from keras import ops
 from keras.initializers import RandomNormal
 
-from keras_nalu.callbacks import INALUReinitialize
-from keras_nalu.layers import INALU, NALU, SharedINALU
-from keras_nalu.layers.base import GatedLayer, walk_layers
-from keras_nalu.metrics import BatchLossDeviation, LastBatchLoss
-from keras_nalu.regularizers import INALUPenalty, LinearRamp
-from keras_nalu.training import Population
+from keras_nalu import INALU, NALU, LastBatchLoss, Population, SharedINALU
+from keras_nalu.benchmarks.reinitialize import BatchLossDeviation, INALUReinitialize
+from keras_nalu.regularizers import INALUPenalty
 
 
 @keras.saving.register_keras_serializable(package="keras_nalu")
 class NALUBesideINALU(NALU):
     """A NALU that begins as the iNALUs do that it is compared with."""
 
-    def build(self, input_shape):
-        GatedLayer.build(self, input_shape)
-        self.W_hat = self.add_kernel("W_hat", initializer=RandomNormal(1.0, 0.1))
-        self.M_hat = self.add_kernel("M_hat", initializer=RandomNormal(-1.0, 0.1))
-        self.G = self.add_gate("G", initializer=RandomNormal(0.0, 0.1))
+    def add_kernel(self, name, shape=None, initializer=None):
+        mean = 1.0 if name == "W_hat" else -1.0
+        return super().add_kernel(name, shape, RandomNormal(mean, 0.1))
+
+    def add_gate(self, name, shape=None, initializer=None):
+        return super().add_gate(name, shape, RandomNormal(0.0, 0.1))
 
 
 MODULES = {"INALU": INALU, "SharedINALU": SharedINALU, "NALU": NALUBesideINALU}
@@ -122,8 +120,6 @@ class INALUAdam(keras.optimizers.Optimizer):
     """
 
     elementwise = True
-    #: What makes the models that this optimizer trains.
-    population = PenalizedPopulation
 
     def __init__(
         self, learning_rate=0.001, clipvalue=0.1, begin=11_000, name="inalu_adam"
@@ -201,28 +197,33 @@ class PortedINALU(INALU):
     """An iNALU that begins as in the benchmark of Mistry et al.
 
     Those are the numbers of the file of the authors' code that has the layer; their
-    training scripts override them.
+    training scripts override them. Its penalty is off until `PenalizeByError` switches
+    it on.
     """
 
+    def add_kernel(self, name, shape=None, initializer=None):
+        mean = 0.88 if name.startswith("W") else 0.5
+        return super().add_kernel(name, shape, RandomNormal(mean, 0.2))
+
+    def add_gate(self, name, shape=None, initializer=None):
+        return super().add_gate(name, shape, RandomNormal(0.0, 0.2))
+
     def build(self, input_shape):
-        GatedLayer.build(self, input_shape)
-        W, M = RandomNormal(0.88, 0.2), RandomNormal(0.5, 0.2)
-        self.W_a_hat = self.add_kernel("W_a_hat", initializer=W)
-        self.M_a_hat = self.add_kernel("M_a_hat", initializer=M)
-        self.W_m_hat = self.add_kernel("W_m_hat", initializer=W)
-        self.M_m_hat = self.add_kernel("M_m_hat", initializer=M)
-        self.g = self.add_gate("g", (self.units,), RandomNormal(0.0, 0.2))
+        super().build(input_shape)
+        self.is_penalized = self.add_weight(
+            shape=(), initializer="zeros", trainable=False, name="is_penalized"
+        )
 
-
-#: A count of steps from which on the penalty is on; below, it is off.
-ON = 2**20
+    def call(self, inputs, training=False):
+        if training:
+            penalties = map(INALUPenalty(0.05), self.trainable_weights)
+            self.add_loss(self.is_penalized * sum(penalties))
+        return super().call(inputs, training)
 
 
 def port_layers():
-    """The iNALU of the benchmark of Mistry et al., with a penalty that is off until
-    `PenalizeByError` switches it on."""
-    penalty = INALUPenalty(LinearRamp(0.05, ON - 1, ON))
-    return [PortedINALU(1, kernel_regularizer=penalty, gate_regularizer=penalty)]
+    """The iNALU of the benchmark of Mistry et al."""
+    return [PortedINALU(1)]
 
 
 def port_optimizer():
@@ -259,9 +260,8 @@ class PenalizeByError(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         on = (np.asarray(self.errors()) < 1) & (epoch >= self.begin)
-        for layer in walk_layers(self.model.template):
-            for penalty in getattr(layer, "scheduled", ()):
-                self.model.stacked(penalty.steps).assign(np.where(on, ON, 0))
+        (layer,) = self.model.template.layers
+        self.model.stacked(layer.is_penalized).assign(on)
 
 
 class ReinitializeByError(INALUReinitialize):

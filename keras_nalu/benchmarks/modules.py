@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_nalu import Population
 from keras_nalu.datasets import COMPARISONS, OPERATIONS
 from keras_nalu.layers import LAYERS
 from keras_nalu.regularizers import (
@@ -15,7 +16,6 @@ from keras_nalu.regularizers import (
     Sparsity,
     StepwiseGrowth,
 )
-from keras_nalu.training import Population
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,12 +5,17 @@ import dataclasses
 import keras
 import numpy as np
 
-from keras_nalu.datasets import EXTRAPOLATION, generate_dataset
-from keras_nalu.layers import NALU
-from keras_nalu.losses import L2Loss
-from keras_nalu.metrics import IsCloseAccuracy, LastBatchLoss
-from keras_nalu.reading import formula
-from keras_nalu.training import Population, Sequential
+from keras_nalu import (
+    EXTRAPOLATION,
+    NALU,
+    IsCloseAccuracy,
+    L2Loss,
+    LastBatchLoss,
+    Population,
+    Sequential,
+    formula,
+    generate_dataset,
+)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,18 +10,16 @@ import math
 import zlib
 from pathlib import Path
 
-from keras_nalu import expect
-from keras_nalu.datasets import COMPARISONS, OPERATIONS
 from keras_nalu.benchmarks import published
 from keras_nalu.benchmarks.statistics import (
     Interval,
     Spread,
-    beta_interval,
-    gamma_interval,
     mean_deviation,
+    mean_interval,
     median_deviation,
     wilson,
 )
+from keras_nalu.datasets import COMPARISONS, OPERATIONS
 
 #: What the runs of one cell of a table have in common.
 CELL = ("suite", "inputs", "operation", "module", "range")
@@ -63,9 +61,9 @@ def _rows(paths):
     rows = []
     paths = [paths] if isinstance(paths, str | Path) else paths
     if not isinstance(paths, list | tuple):
-        raise expect.invalid("paths", paths, "one or more paths", "'logs/benchmarks'")
+        raise ValueError(f"Expected one or more paths. Received: paths={paths!r}.")
     for path in paths:
-        path = Path(expect.path("paths", path, "'logs/benchmarks'"))
+        path = Path(path)
         files = sorted(path.rglob("*.jsonl*")) if path.is_dir() else [path]
         found = [row for file in files if file.exists() for row in _lines(file)]
         if not found:
@@ -115,8 +113,10 @@ def frame(rows):
     if not isinstance(rows, pandas.DataFrame):
         rows = list(rows) if isinstance(rows, list | tuple) else [rows]
         if wrong := [row for row in rows if not _is_row(row)]:
-            expected = "result rows, as `Experiment.run` returns"
-            raise expect.invalid("rows", wrong[0], expected, "read('logs/benchmarks')")
+            raise ValueError(
+                "Expected result rows, as `Experiment.run` returns and `read` reads. "
+                f"Received: {str(wrong[0])[:80]}."
+            )
     rows = pandas.DataFrame(rows)
     if rows.empty:
         raise ValueError(f"Expected result rows. Received: none. {MAKE_SOME}")
@@ -145,7 +145,8 @@ def table(rows, pooled=False):
         pooled: Whether a cell has the runs of all ranges.
 
     Returns:
-        A DataFrame; some of its cells are an `Interval` or a `Spread`.
+        A DataFrame; some of its cells are an `Interval` or a `Spread`, which `text`
+        shortens: `table(rows).map(text).to_latex()`.
     """
     return _frame_of(key | _summary(runs) for key, runs in cells(frame(rows), pooled))
 
@@ -268,8 +269,8 @@ def _summary(runs):
         "solved": len(solved),
         "success rate": wilson(len(solved), len(runs)),
         "solved at (median)": float(steps.median()) if len(solved) else None,
-        "solved at (mean)": gamma_interval(steps),
-        "sparsity error": beta_interval(sparsity.dropna()),
+        "solved at (mean)": mean_interval(steps),
+        "sparsity error": mean_interval(sparsity.dropna()),
     }
 
 
@@ -288,31 +289,6 @@ def to_markdown(rows):
     lines = [list(rows.columns), ["---"] * rows.shape[1]]
     lines += [[text(value) for value in row] for row in rows.itertuples(index=False)]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
-def to_latex(rows):
-    """A table, or a comparison, for a paper; it needs the package booktabs."""
-    return rows.map(text).to_latex(index=False, escape=True)
-
-
-def to_csv(rows):
-    """A table, or a comparison, for a spreadsheet: the ends of intervals in columns of
-    their own, and all digits."""
-    import pandas
-
-    columns = {}
-    for name, values in rows.items():
-        kinds = {type(value) for value in values} & {Interval, Spread}
-        for part in ("estimate", *(a for kind in kinds for a in kind._fields[1:])):
-            column = name if part == "estimate" else f"{name} ({part})"
-            columns[column] = [_part(value, part) for value in values]
-    return pandas.DataFrame(columns, dtype=object).to_csv(index=False)
-
-
-def _part(value, part):
-    if isinstance(value, Interval | Spread):
-        return getattr(value, part, None)
-    return value if part == "estimate" else None
 
 
 def text(value):

@@ -42,16 +42,10 @@ class Results:
         path = self.path(experiment, backend)
         path.parent.mkdir(parents=True, exist_ok=True)
         lines = "".join(json.dumps(row) + "\n" for row in rows)
-        handle, whole = tempfile.mkstemp(suffix=".part", dir=path.parent)
-        try:
-            with os.fdopen(handle, "w") as file:
-                file.write(lines)
-            # As any other file that is made here.
-            os.chmod(whole, 0o666 & ~_umask())
+        with tempfile.TemporaryDirectory(suffix=".part", dir=path.parent) as folder:
+            whole = Path(folder) / path.name
+            whole.write_text(lines)
             os.replace(whole, path)
-        except BaseException:
-            Path(whole).unlink(missing_ok=True)
-            raise
         return path
 
     def rates(self):
@@ -67,9 +61,3 @@ class Results:
                 key = tuple(row[name] for name in names)
                 rates[key] = max(rate, rates.get(key, 0))
         return rates
-
-
-def _umask():
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

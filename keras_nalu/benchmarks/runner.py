@@ -1,14 +1,13 @@
 """Runs the experiments of a suite, and keeps their rows."""
 
-import contextlib
 import dataclasses
 import time
 
 import keras
 
-from keras_nalu import expect
-from keras_nalu.benchmarks import engines
+from keras_nalu.benchmarks.experiment import Experiment
 from keras_nalu.benchmarks.suites import SUITES
+from keras_nalu.benchmarks.workers import completed
 
 
 def select(suite, modules=(), operations=(), threshold=None, **changes):
@@ -21,9 +20,6 @@ def select(suite, modules=(), operations=(), threshold=None, **changes):
         threshold: The rule for what counts as solved, where a suite has two.
         **changes: `seeds` and `steps`, in the place of the suite's.
     """
-    expect.kind("suite", suite, str, "the name of a suite", "'single-module'")
-    expect.items("modules", modules, str, "a list of names", "['NMU']")
-    expect.items("operations", operations, str, "a list of names", "['multiply']")
     if suite not in SUITES:
         expected = ", ".join(SUITES)
         raise ValueError(f"no suite {suite!r}. Expected one of {expected}")
@@ -57,30 +53,34 @@ def _chosen(name, tasks):
     )
 
 
-def train(experiment):
-    """The rows of an experiment; what a process of its own is told to do."""
-    return experiment.run(lambda steps: engines.tell(steps * experiment.members))
-
-
-def run(experiments, results, workers=1, scheduler=None, progress=None):
+def run(experiments, results, workers=1, scheduler=None):
     """Trains, and keeps the rows of every experiment as it ends.
 
-    Yields (experiment, rows, error): one of the last two is `None`. `progress` is
-    called with the steps that single runs have gone on, but for those of a cluster.
+    Yields (experiment, rows, error): one of the last two is `None`.
     """
     results.check()
-    outcomes = engines.completed(train, experiments, workers, scheduler, progress)
-    with contextlib.closing(outcomes):
-        for outcome in outcomes:
-            if outcome.error is None:
-                backend = keras.backend.backend()
-                results.write(outcome.group, backend, outcome.rows)
-            yield outcome.group, outcome.rows, outcome.error
+    backend = keras.backend.backend()
+    done = completed(Experiment.run, experiments, workers, scheduler)
+    for experiment, rows, error in done:
+        if rows and rows[0]["backend"] != backend:
+            rows, error = (
+                None,
+                (
+                    f"a worker computes with {rows[0]['backend']}, expected {backend}: "
+                    "start the cluster's workers anew"
+                ),
+            )
+        if error is None:
+            results.write(experiment, backend, rows)
+        yield experiment, rows, error
 
 
 def measured_rate(experiment):
-    """Steps of one member in a second, measured between two measurements of all."""
+    """Steps of one member in a second, between the first measurement and the second."""
     times = []
     brief = dataclasses.replace(experiment, steps=2 * experiment.log_every)
-    brief.run(lambda _: times.append(time.perf_counter()))
+    record = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda *_: times.append(time.perf_counter())
+    )
+    brief.run([record])
     return brief.members * brief.log_every / (times[-1] - times[-2])

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 import keras
 from keras.optimizers import Adam
 
-from keras_nalu.constraints import Clip
 from keras_nalu.benchmarks import inalu, ports
 from keras_nalu.benchmarks.experiment import Experiment
 from keras_nalu.benchmarks.tasks import (
@@ -21,6 +20,7 @@ from keras_nalu.benchmarks.tasks import (
     Simple,
     SingleModule,
 )
+from keras_nalu.constraints import Clip
 from keras_nalu.initializers import NACUniform, NAUUniform
 from keras_nalu.layers import (
     GNALU,

@@ -27,9 +27,3 @@ from keras_nalu.benchmarks.tasks.distributions import Variant as Variant
 from keras_nalu.benchmarks.tasks.four_functions import FourFunctions as FourFunctions
 from keras_nalu.benchmarks.tasks.running import Running as Running
 from keras_nalu.benchmarks.tasks.running import RunningImages as RunningImages
-
-# What an experiment's identity, and so a row of results, calls a class does not tell
-# which of these files it is in.
-for _value in list(globals().values()):
-    if isinstance(_value, type):
-        _value.__module__ = __name__

@@ -8,8 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from keras import ops
 
-from keras_nalu import expect
-from keras_nalu.datasets import OPERATIONS
+from keras_nalu.benchmarks.doors import matmul
 from keras_nalu.benchmarks.tasks.base import Task
 from keras_nalu.benchmarks.tasks.distributions import (
     ONE_TO_TWO,
@@ -19,7 +18,7 @@ from keras_nalu.benchmarks.tasks.distributions import (
     Uniform,
     Variant,
 )
-from keras_nalu.ops import matmul
+from keras_nalu.datasets import OPERATIONS
 
 #: Of the two sums or inputs `a` and `b`.
 FUNCTIONS = OPERATIONS | {
@@ -63,20 +62,17 @@ class Arithmetic(Task):
 
     def __post_init__(self):
         super().__post_init__()
-        expect.integer("inputs", self.inputs, low=2, high=2**31, instead=2)
-        for name in ("subset", "overlap"):
-            share = getattr(self, name)
-            expected = "a share from 0 to 1"
-            expect.number(name, share, expected, "0.5", lambda n: 0 <= n <= 1)
-        kind, expected = Variant, "variants of the task, one or more"
-        if not expect.items("variants", self.variants, kind, expected, "RANGES"):
-            raise expect.invalid("variants", self.variants, expected, "RANGES")
+        if not self.variants:
+            raise ValueError("Expected one variant or more, as RANGES. Received: none.")
         if not 0 < self.sizes[0] or not self.sizes[2] <= self.inputs:
             raise ValueError(
                 "Expected two subsets of one input or more, which fit the inputs. "
                 f"Received: inputs={self.inputs}, subset={self.subset}, "
                 f"overlap={self.overlap}. Try inputs=100, subset=0.25, overlap=0.5."
             )
+
+    def config(self):
+        return super().config() | {"subset": self.subset, "overlap": self.overlap}
 
     @property
     def sizes(self):

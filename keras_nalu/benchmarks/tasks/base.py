@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 import keras
 from keras import ops
 
-from keras_nalu import expect
 from keras_nalu.benchmarks.tasks.distributions import Variant
 
 
@@ -16,7 +15,7 @@ class Task:
     """What is learned, from which batches, and what counts as success.
 
     A task of one's own gives `variants`, `inputs` and `answer`; `measures` if its error
-    is not the mean squared one.
+    is not the mean squared one; and `config`, if it has further arguments.
     """
 
     operation: str
@@ -34,17 +33,36 @@ class Task:
     judged: ClassVar[str] = "best"
     #: Errors below it count as solved, of each variant; `None`: there is no such line.
     threshold: Any = 1e-5
-    #: What `operation` may be; `None`: any name. Without an annotation, as it is
-    #: no part of an experiment's identity.
-    known = None
+    #: What `operation` may be; `None`: any name.
+    known: ClassVar[Any] = None
 
     def __post_init__(self):
-        if self.known is None:
-            expect.kind("operation", self.operation, str, "a name", "'multiply'")
-        else:
-            expect.choice("operation", self.operation, self.known)
-        if self.threshold is not None and not isinstance(self.threshold, str):
-            expect.number("threshold", self.threshold, instead="1e-5")
+        if self.known is not None and self.operation not in self.known:
+            raise ValueError(
+                f"Unknown operation. Received: operation={self.operation!r}. Expected "
+                f"one of {', '.join(self.known)}."
+            )
+
+    def config(self):
+        """What counts of a task: two with the same have the same results.
+
+        A task of one's own adds its arguments. What its methods do does not count: let
+        another class have another name.
+        """
+        return {
+            "task": type(self).__name__,
+            "operation": self.operation,
+            "threshold": self.threshold,
+            "inputs": self.inputs,
+            "variants": [variant.config() for variant in self.variants],
+            "batch_size": self.batch_size,
+            "rows": self.rows,
+            "pieces": self.pieces,
+            "batches": self.batches,
+            "sets": self.sets,
+            "loss": self.loss,
+            "judged": self.judged,
+        }
 
     @property
     def variants(self) -> Sequence[Variant]:

@@ -7,10 +7,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_nalu import expect
-from keras_nalu.datasets import COMPARISONS
 from keras_nalu.benchmarks.tasks.base import Task
 from keras_nalu.benchmarks.tasks.distributions import Uniform, Variant
+from keras_nalu.datasets import COMPARISONS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,8 +34,11 @@ class Comparison(Task):
 
     def __post_init__(self):
         super().__post_init__()
-        for digits in expect.items("digits", self.digits, int, "a tuple", "(2, 3)"):
-            expect.integer("digits", digits, "numbers of digits, 7 at most", 1, 8, 2)
+        if not all(0 < digits < 8 for digits in self.digits):
+            raise ValueError(
+                "Expected numbers of 7 digits at most, which float32 holds. Received: "
+                f"digits={self.digits!r}."
+            )
 
     @property
     def variants(self):
