@@ -1,4 +1,4 @@
-"""`import keras_nalu.quiet` before Keras: TensorFlow loads without its notices.
+"""`from keras_nalu.quiet import keras`: TensorFlow loads without its notices.
 
 It writes some of them to file descriptor 2 before it reads any log level. Where an
 import fails, what was held back is shown.
@@ -32,7 +32,7 @@ def _held_back():
 
 
 with _held_back():
-    import keras  # noqa: F401
+    import keras as keras
 
     # Keras imports it later, whatever it computes with.
     import tensorflow  # noqa: F401

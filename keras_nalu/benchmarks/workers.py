@@ -80,7 +80,7 @@ def _client(address):
 
         return Client(address, timeout=5)
     except ModuleNotFoundError as error:
-        reason = 'Dask is not installed. Try `pip install ".[cluster]"`'
+        reason = "Dask is not installed. Try `pip install distributed`"
         raise WorkersError(reason) from error
     except (OSError, ValueError, OverflowError) as error:
         raise WorkersError(
@@ -91,7 +91,7 @@ def _client(address):
 
 def _unpacked(number, packed, environment):
     os.environ.update(environment)
-    import keras_nalu.quiet  # noqa: F401
+    import keras_nalu.quiet  # noqa: F401 - before the next line, which imports Keras
 
     return number, *_called(*pickle.loads(packed))
 

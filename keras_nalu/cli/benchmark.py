@@ -192,7 +192,7 @@ def _report(options):
     except ImportError as error:
         missing = str(error).rstrip(".")
         raise Failure(
-            f'the tables need more: {missing}. Try `pip install ".[benchmarks]"`'
+            f"{missing}. Try `pip install pandas scipy`, and matplotlib for --figures"
         ) from error
 
 

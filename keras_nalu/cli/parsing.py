@@ -28,6 +28,10 @@ class Parser(argparse.ArgumentParser):
                 self.error(f"argument {option}: expected a value, received '--'")
         return super().parse_args(args, namespace)
 
+    def print_help(self, file=None):
+        # argparse keeps to itself that it could not.
+        print(self.format_help(), end="", file=file, flush=True)
+
     def error(self, message):
         raise Failure(f"{message}. See `{self.prog} --help`", 2)
 

@@ -22,33 +22,34 @@ def import_keras(options):
         # Keras takes an empty one for none.
         os.environ.pop("KERAS_BACKEND", None)
     try:
-        import keras
-
-        import keras_nalu.quiet  # noqa: F401
+        from keras_nalu.quiet import keras
 
         backend = keras.backend.backend()
         if backend in BACKENDS:
             keras.ops.zeros(1)
-    except ModuleNotFoundError as error:
-        raise Failure(
-            f"{error.name} is not installed, and Keras is to compute with it. "
-            f'Try `pip install "keras-nalu[{error.name}]"`, or --backend {BACKENDS[0]}'
-        ) from error
     except Exception as error:
-        asked = os.environ.get("KERAS_BACKEND") or "what its keras.json asks for"
+        if isinstance(error, ModuleNotFoundError) and error.name in BACKENDS:
+            said = f"{error.name} is not installed. Try `pip install {error.name}`, or"
+        else:
+            # JAX asserts that there is a device, without a word.
+            said = f"{type(error).__name__} {error}".strip() + ". Try"
         raise Failure(
-            f"Keras cannot compute with {asked}: {type(error).__name__}: {error}. "
-            f"{TRY_ANOTHER}, or look at {_settings()}"
+            f"Keras cannot compute as it is set to, by {_settings()}: {said} --backend "
+            f"{BACKENDS[0]}, or other settings"
         ) from error
     if backend not in BACKENDS:
         raise Failure(
-            f"Keras is set to the backend {backend}, which cannot train. {TRY_ANOTHER}"
+            f"Keras is set, by {_settings()}, to {backend}, which cannot train. "
+            f"{TRY_ANOTHER}"
         )
 
 
 def _settings():
+    names = [n for n in ("KERAS_BACKEND", "JAX_PLATFORMS") if os.environ.get(n)]
     folder = os.environ.get("KERAS_HOME") or Path.home() / ".keras"
-    return f"the environment and {Path(folder) / 'keras.json'}"
+    file = Path(folder) / "keras.json"
+    settings = [f"{name}={os.environ[name]}" for name in names]
+    return " and ".join([*settings, *([str(file)] if file.exists() else [])])
 
 
 def expect_populations():
