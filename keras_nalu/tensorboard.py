@@ -80,6 +80,12 @@ class TensorBoard(keras.callbacks.TensorBoard):
         self.kernel_freq = kernel_freq
         self.config = dict(config or {})
 
+    def set_model(self, model):
+        # Keras makes it by writing its graph, and puts its embeddings into it.
+        with contextlib.suppress(OSError):  # `on_train_begin` says what is wrong.
+            os.makedirs(self.log_dir, exist_ok=True)
+        super().set_model(model)
+
     def on_train_begin(self, logs=None):
         # A folder of its own: of two writers in one, TensorBoard loses events.
         self._model_writer = _open_writer(self.log_dir, "model")
