@@ -28,12 +28,7 @@ from test_equations import LOOPS, number, numbers
 
 import keras_nalu
 from keras_nalu import constraints, initializers, regularizers
-from keras_nalu.benchmarks import engines, report, runner, tasks
-from keras_nalu.benchmarks.experiment import Experiment
-from keras_nalu.benchmarks.suites import SUITES
-from keras_nalu.cli import benchmark, export, main, train
-from keras_nalu.datasets import COMPARISONS, OPERATIONS
-from keras_nalu.exporting import FORMATS
+from keras_nalu.datasets import OPERATIONS
 from keras_nalu.layers import LAYERS
 from keras_nalu.training import draws, fused
 
@@ -373,7 +368,6 @@ OTHERS = {
         lambda v: v is None or (isinstance(v, str) and v in ("sum", "none", "mean")),
     ),
     "LastBatchLoss loss": (make(keras_nalu.LastBatchLoss), "loss", never),
-    "BatchLossDeviation loss": (make(keras_nalu.BatchLossDeviation), "loss", never),
     "ArithmeticCell layer": (make(keras_nalu.ArithmeticCell), "layer", never),
     "EpochLine write": (make(keras_nalu.EpochLine), "write", callable),
     "StopWhenSolved monitor": (
@@ -383,18 +377,6 @@ OTHERS = {
     ),
     "StopWhenSolved threshold": (
         make(keras_nalu.StopWhenSolved),
-        "threshold",
-        is_number,
-    ),
-    "INALUReinitialize monitor": (
-        make(keras_nalu.INALUReinitialize),
-        "monitor",
-        lambda v: isinstance(v, str),
-    ),
-    "INALUReinitialize every": (make(keras_nalu.INALUReinitialize), "every", count()),
-    "INALUReinitialize losses": (make(keras_nalu.INALUReinitialize), "losses", count()),
-    "INALUReinitialize threshold": (
-        make(keras_nalu.INALUReinitialize),
         "threshold",
         is_number,
     ),
@@ -459,160 +441,23 @@ OTHERS = {
     ),
     "formula model": (make(keras_nalu.formula, x=[[1.0, 2.0]]), "model", never),
     "discretize model": (make(keras_nalu.discretize), "model", never),
-    "export model": (make(keras_nalu.export, path="x"), "model", never),
-    "export format": (
-        lambda **more: keras_nalu.export(a_model(), "x", **more),
-        "format",
-        never,
-    ),
     "load_model filepath": (make(keras_nalu.load_model), "filepath", never),
-    "Experiment seeds": (None, "seeds", count()),
-    "Experiment steps": (None, "steps", lambda v: count()(v) and int(v) % 1000 == 0),
-    "Experiment log_every": (
-        None,
-        "log_every",
-        lambda v: count()(v) and 2000 % int(v) == 0,
-    ),
-    "Experiment restarts": (None, "restarts", count()),
-    "Experiment rules": (
-        None,
-        "rules|rule",
-        lambda v: isinstance(v, list | tuple) and not v,
-    ),
-    "Experiment module": (None, "module", lambda v: isinstance(v, str)),
-    "Experiment suite": (None, "suite", lambda v: isinstance(v, str)),
-    "Experiment task": (None, "task", never),
-    "Experiment layers": (None, "layers", lambda v: isinstance(v, list) and not v),
-    "Experiment optimizer": (None, "optimizer", never),
-    "SingleModule operation": (
-        make(tasks.SingleModule),
-        "operation",
-        lambda v: isinstance(v, str) and v in tasks.arithmetic.FUNCTIONS,
-    ),
-    "SingleModule inputs": (
-        make(tasks.SingleModule, operation="add"),
-        "inputs",
-        count(2, 2**31),
-    ),
-    "SingleModule threshold": (
-        make(tasks.SingleModule, operation="add"),
-        "threshold",
-        lambda v: v is None or isinstance(v, str) or is_number(v),
-    ),
-    "SingleModule variants": (
-        make(tasks.SingleModule, operation="add"),
-        "variants",
-        never,
-    ),
-    "Arithmetic subset": (
-        make(tasks.Arithmetic, operation="add"),
-        "subset",
-        lambda v: is_number(v) and 0.01 <= v <= 1 and _two_subsets(v, 0.5),
-    ),
-    "Arithmetic overlap": (
-        make(tasks.Arithmetic, operation="add"),
-        "overlap",
-        lambda v: is_number(v) and 0 <= v <= 1,
-    ),
-    "Comparison operation": (
-        make(tasks.Comparison),
-        "operation",
-        lambda v: isinstance(v, str) and v in COMPARISONS,
-    ),
-    "Comparison digits": (
-        make(tasks.Comparison, operation="less"),
-        "digits",
-        lambda v: (
-            isinstance(v, list | tuple)
-            and all(is_integer(n) and 1 <= n <= 7 for n in v)
-        ),
-    ),
-    "Running operation": (
-        make(tasks.Running),
-        "operation",
-        lambda v: isinstance(v, str) and v in ("add", "multiply"),
-    ),
-    "Uniform intervals": (make(tasks.Uniform), "intervals", never),
-    "Normal mean": (make(tasks.Normal, deviation=1, low=0, high=1), "mean", is_number),
-    "Normal deviation": (
-        make(tasks.Normal, mean=0, low=0, high=1),
-        "deviation",
-        is_positive,
-    ),
-    "Normal low": (
-        make(tasks.Normal, mean=0, deviation=1, high=1),
-        "low",
-        lambda v: is_number(v) and v < 1,
-    ),
-    "Exponential mean": (make(tasks.Exponential), "mean", is_positive),
-    "Benford low": (
-        make(tasks.Benford, high=10),
-        "low",
-        lambda v: is_positive(v) and v < 10,
-    ),
-    "Benford high": (
-        make(tasks.Benford, low=10),
-        "high",
-        lambda v: is_number(v) and v > 10,
-    ),
-    "select suite": (
-        make(runner.select),
-        "suite",
-        lambda v: isinstance(v, str) and v in SUITES,
-    ),
-    "completed workers": (
-        lambda **more: next(engines.completed(len, ["a"], **more)),
-        "workers",
-        never,
-    ),
-    "read paths": (make(report.read), "paths|rows", never),
-    "frame rows": (make(report.frame), "rows", never),
-    "table rows": (make(report.table), "rows", never),
 }
 #: What is valid here, and not what the test is for.
 SKIPPED = {
     # It fits the memory, and takes all of it.
     "generate_dataset size": count(10**6, 2**36),
-    "completed workers": is_integer,
     "load_model filepath": lambda v: isinstance(v, str),
-    "read paths": lambda v: isinstance(v, str | list | tuple),
-    "Experiment optimizer": lambda v: isinstance(v, str),
-    "Experiment layers": lambda v: isinstance(v, str),
     "Sequential layers": lambda v: isinstance(v, list | tuple),
     "L2Loss reduction": lambda v: isinstance(v, str),
     "LastBatchLoss loss": lambda v: isinstance(v, dict),
-    "BatchLossDeviation loss": lambda v: isinstance(v, dict),
-    "export format": lambda v: isinstance(v, str) and v in FORMATS,
-    "select suite": lambda v: isinstance(v, str),
 }
-
-
-def _two_subsets(subset, overlap):
-    size = math.floor(subset * 100)
-    return 2 * size - math.floor(overlap * size) <= 100
-
-
-def experiment(**more):
-    given = {
-        "module": "NAU",
-        "task": tasks.SingleModule("add"),
-        "layers": [],
-        "optimizer": sgd(),
-        "steps": 2000,
-    }
-    return Experiment(**given | more)
-
-
-@functools.cache
-def sgd():
-    return keras.optimizers.SGD(0.1)
 
 
 @pytest.mark.parametrize("thing", OTHERS)
 @cases(value=ANYTHING)
 def test_an_argument_of_anything_else(thing, value):
     construct, name, valid = OTHERS[thing]
-    construct = construct or experiment
     argument = thing.split()[1]
     if valid(value):
         construct(**{argument: value})
@@ -919,18 +764,12 @@ def test_accuracy_is_numpys(pair, data, rtol, atol):
     )
 
 
-@cases(
-    losses=st.lists(st.floats(0, 1e3, width=32), max_size=6),
-    kind=st.sampled_from(["LastBatchLoss", "BatchLossDeviation"]),
-)
-def test_the_losses_of_batches(losses, kind):
-    metric = getattr(keras_nalu, kind)(keras_nalu.L2Loss())
+@cases(losses=st.lists(st.floats(0, 1e3, width=32), max_size=6))
+def test_the_losses_of_batches(losses):
+    metric = keras_nalu.LastBatchLoss(keras_nalu.L2Loss())
     for loss in losses:
         metric.update_state([[0.0]], [[math.sqrt(2 * loss)]])
-    if kind == "LastBatchLoss":
-        expected = losses[-1] if losses else 0.0
-    else:
-        expected = np.std(losses) if losses else 0.0
+    expected = losses[-1] if losses else 0.0
     assert float(metric.result()) == pytest.approx(expected, rel=1e-3, abs=1e-2)
 
 
@@ -1277,303 +1116,6 @@ def test_a_backup_that_is_no_backup(content):
     with refused("path"):
         backup.on_train_begin()
     assert Path("training.backup").read_bytes() == content
-
-
-ROW = {
-    "suite": "own",
-    "inputs": 2,
-    "operation": "add",
-    "module": "NAU",
-    "range": "[1,2]",
-    "experiment": "x",
-    "seed": 0,
-    "backend": "jax",
-    "steps": 1000,
-    "solved": True,
-    "solved_at": 1000,
-    "extrapolation": 1e-7,
-    "sparsity_error": 0.0,
-    "diverged": False,
-}
-JSON = st.recursive(
-    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), TEXT),
-    lambda inner: st.one_of(
-        st.lists(inner, max_size=2), st.dictionaries(TEXT, inner, max_size=2)
-    ),
-    max_leaves=3,
-)
-
-
-def run_main(*argv):
-    """The status, and what was written; on an error, one line."""
-    out, err = io.TextIOWrapper(io.BytesIO(), "utf-8"), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        status = main([*argv])
-    out.flush()
-    said = err.getvalue()
-    assert isinstance(status, int)
-    assert 0 <= status < 256
-    if status:
-        assert said.startswith("keras-nalu: "), said
-        assert said.endswith(".\n"), said
-        assert len(said.splitlines()) == 1, said
-        assert "Traceback" not in said
-    return status, out.buffer.getvalue().decode(), said
-
-
-@cases(
-    FEWER,
-    name=st.sampled_from([*ROW]),
-    value=JSON,
-    more=st.lists(st.sampled_from(["--by-range", "--format=csv", "--format=latex"])),
-)
-def test_a_report_of_any_rows(name, value, more):
-    pytest.importorskip("pandas")
-    Path("rows.jsonl").write_text(json.dumps(ROW | {name: value}) + "\n")
-    run_main("report", "--rows", "rows.jsonl", *more)
-
-
-@cases(content=st.binary(max_size=40), name=st.sampled_from(["a.jsonl", "a.jsonl.gz"]))
-def test_a_report_of_any_file(content, name):
-    pytest.importorskip("pandas")
-    Path(name).write_bytes(content)
-    status, _, _ = run_main("report", "--rows", name)
-    assert status == 2
-
-
-# The command line.
-
-COMMANDS = {
-    "train": (
-        train,
-        "_train",
-        {
-            "--operation": lambda t: t in OPERATIONS,
-            "--size": None,
-            "--epochs": None,
-            "--batch-size": None,
-            "--learning-rate": None,
-            "--seed": None,
-            "--population": None,
-            "--output": None,
-            "--resume": None,
-            "--no-mlp": "flag",
-            "--backend": lambda t: t in ("tensorflow", "jax", "torch"),
-        },
-    ),
-    "seeds": (
-        train,
-        "_seeds",
-        {
-            "--operation": lambda t: t in OPERATIONS,
-            "--size": None,
-            "--epochs": None,
-            "--batch-size": None,
-            "--learning-rate": None,
-            "--count": None,
-        },
-    ),
-    "modules": (train, "_modules", {"--only": "any", "--seeds": None, "--steps": None}),
-    "export": (
-        export,
-        "_export",
-        {
-            "--format": lambda t: t in ("saved_model", "onnx", "litert"),
-            "--output": None,
-        },
-    ),
-    "benchmark": (
-        benchmark,
-        "_benchmark",
-        {
-            "--list": "flag",
-            "--dry-run": "flag",
-            "--again": "flag",
-            "--only": "any",
-            "--operation": "any",
-            "--seeds": None,
-            "--steps": None,
-            "--threshold": lambda t: t in ("1e-5", "perturbed"),
-            "--workers": None,
-            "--scheduler": "any",
-            "--output": None,
-        },
-    ),
-    "report": (
-        benchmark,
-        "_report",
-        {
-            "--rows": None,
-            "--by-range": "flag",
-            "--format": lambda t: t in ("markdown", "csv", "latex"),
-            "--figures": None,
-            "--pack": None,
-        },
-    ),
-}
-COUNTS = "--size --epochs --batch-size --population --count --seeds --steps --workers"
-PATHS = "--output --resume --rows --figures --pack"
-ARGUMENT = st.one_of(
-    TEXT,
-    st.integers(-2, 20).map(str),
-    st.integers().map(str),
-    st.floats().map(str),
-    st.sampled_from(
-        ["", " ", "-", "--", "-1", "1e5", "0x10", "1_0", "9" * 5000, "a\nb", "a\0b"]
-    ),
-    st.sampled_from(
-        [*OPERATIONS, "jax", "onnx", "NMU", "single-module", "csv", "\udcff"]
-    ),
-)
-
-
-def reads(option, text):
-    """Whether a text is right, as a sentence of Python says it."""
-    if option in PATHS.split():
-        with contextlib.suppress(UnicodeEncodeError):
-            return "\0" not in text and text.encode() is not None
-        return False
-    kind = float if option == "--learning-rate" else int
-    try:
-        value = kind(text)
-    except ValueError:
-        return False
-    if option == "--learning-rate":
-        return 1e-38 < value < 1e38
-    if option == "--seed":
-        return 0 <= value < 2**32
-    assert option in COUNTS.split()
-    return 0 < value < 2**40
-
-
-OPTIONS = [(name, option) for name in COMMANDS for option in COMMANDS[name][2]]
-
-
-@pytest.mark.parametrize(("name", "option"), OPTIONS)
-@cases(text=ARGUMENT)
-def test_an_option(name, option, text):
-    module, function, options = COMMANDS[name]
-    read = []
-    positional = ["model.keras", "--format=onnx"] if name == "export" else []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, function, read.append)
-        if options[option] == "flag":
-            # A name may stand behind it, where the command takes one.
-            status, _, _ = run_main(name, *positional, option, text)
-            assert status in ((0, 2) if name in ("benchmark", "report") else (2,))
-            assert (status == 0) is bool(read)
-            return
-        typed = f"{option}={text}"
-        status, _, said = run_main(name, *positional, typed)
-    valid = options[option]
-    if valid == "any":
-        right = True
-    else:
-        right = valid(text) if valid else reads(option, text)
-    right &= text != "--"
-    assert status == (0 if right else 2), said
-    if not right:
-        assert option in said
-    else:
-        (options,) = read
-        value = getattr(options, option[2:].replace("-", "_"))
-        value = value[0] if isinstance(value, list) else value
-        expected = type(value)(text)
-        assert value == expected
-
-
-@cases(argv=st.lists(st.one_of(ARGUMENT, st.sampled_from([*COMMANDS])), max_size=5))
-def test_a_command_line_of_anything(argv):
-    read = []
-    with pytest.MonkeyPatch.context() as patch:
-        for module, function, _ in COMMANDS.values():
-            patch.setattr(module, function, read.append)
-        asked_for_help = contextlib.suppress(SystemExit)
-        with asked_for_help:
-            status, _, _ = run_main(*argv)
-            assert (status == 0) is bool(read)
-
-
-@cases(
-    content=st.one_of(
-        st.binary(max_size=40), JSON.map(lambda v: json.dumps(v).encode())
-    )
-)
-def test_a_run_whose_settings_are_damaged(content):
-    folder = Path("run")
-    folder.mkdir(exist_ok=True)
-    (folder / "config.json").write_bytes(content)
-    status, _, said = run_main("train", "--resume", "run")
-    assert status == 1
-    assert "is damaged" in said
-
-
-@cases(name=st.sampled_from(["size", "epochs", "operation", "seed"]), value=JSON)
-def test_a_run_one_of_whose_settings_is_damaged(name, value):
-    whole = {
-        "operation": "multiply",
-        "size": 10,
-        "epochs": 1,
-        "batch_size": 10,
-        "learning_rate": 1e-3,
-        "seed": 0,
-        "population": 1,
-        "no_mlp": True,
-        "backend": BACKEND,
-    }
-    right = {
-        "size": count(1, 2**40),
-        "epochs": count(1, 2**40),
-        "seed": count(0, 2**32),
-        "operation": lambda v: isinstance(v, str) and v in OPERATIONS,
-    }
-    assume(not right[name](value))
-    folder = Path("run")
-    folder.mkdir(exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(whole | {name: value}))
-    status, _, said = run_main("train", "--resume", "run")
-    assert status == 1
-    assert "is damaged" in said
-
-
-@cases(suite=ARGUMENT, modules=st.lists(ARGUMENT, max_size=2))
-def test_a_benchmark_that_there_is_not(suite, modules):
-    assume(suite not in SUITES)
-    with refused_by("suite"):
-        runner.select(suite, modules)
-
-
-@cases(FEW, names=st.lists(ARGUMENT, min_size=1, max_size=2), kind=st.booleans())
-def test_a_part_of_a_benchmark_that_there_is_not(names, kind):
-    given = {"modules" if kind else "operations": names}
-    known = ("NMU",) if kind else OPERATIONS
-    assume(not any(known_name.startswith(n) for n in names for known_name in known))
-    with refused_by("module|operation"):
-        runner.select("single-module", **given)
-
-
-@contextlib.contextmanager
-def refused_by(word):
-    with pytest.raises(ValueError, match=rf"no ({word}) .*Expected"):
-        yield
-
-
-@cases(FEWER, path=ARGUMENT, format=st.sampled_from(["saved_model", "onnx", "litert"]))
-def test_the_export_of_what_is_no_model(path, format):
-    status, _, _ = run_main("export", f"--format={format}", "--", path)
-    assert status in (1, 2)
-
-
-@cases(
-    port=st.one_of(st.integers(-2, 2**20), st.just(1)),
-    scheme=st.sampled_from(["tcp://", "", "tls://", "ucx://", "what://", "inproc://"]),
-    host=st.sampled_from(["127.0.0.1", "", "[::1", "a" * 70, "\0", "127.0.0.1:"]),
-)
-def test_a_scheduler_that_there_is_not(port, scheme, host):
-    pytest.importorskip("distributed")
-    assume(not 2 <= port < 2**16)
-    with pytest.raises(engines.EngineError, match="no Dask scheduler answers at"):
-        next(engines.completed(len, ["a"], scheduler=f"{scheme}{host}:{port}"))
 
 
 @cases(FEW, steps=ANYTHING)

@@ -31,7 +31,7 @@ sys.exit(main(sys.argv[1:]))
     "command",
     [
         ["train", "--epochs", "1", "--size", "100", "--no-mlp"],
-        ["benchmark", "single-module", "--list"],
+        pytest.param(["benchmark", "single-module", "--list"], marks=pytest.mark.slow),
     ],
     ids=lambda command: command[0],
 )

@@ -4,15 +4,14 @@ import math
 
 import numpy as np
 import pytest
-from scipy import optimize, stats
+from scipy import stats
 
 from keras_nalu.benchmarks.published import PUBLISHED, error_verdicts, rate_verdict
 from keras_nalu.benchmarks.statistics import (
     Interval,
     Spread,
-    beta_interval,
-    gamma_interval,
     mean_deviation,
+    mean_interval,
     median_deviation,
     wilson,
 )
@@ -35,8 +34,6 @@ ERRORS = np.array(
 MEDIAN = 1493000
 MEAN = Interval(1610857.1428582682, 1280977.9202467555, 1993668.0308674222)
 SPARSITY = Interval(0.17373399191609784, 0.14922362747431298, 0.20060252488827326)
-
-HALF = stats.chi2.ppf(0.95, 1) / 2
 
 
 @pytest.mark.parametrize(
@@ -74,148 +71,60 @@ def test_success_rates_are_the_printed_ones(cell, printed):
 
 
 def test_wilson_to_the_last_digit():
-    expected = 0.98, 0.9299882092714561, 0.9944980324498376
-    assert wilson(98, 100) == pytest.approx(expected, rel=1e-12)
+    for solved in (0, 1, 98, 100):
+        scipys = stats.binomtest(solved, 100).proportion_ci(method="wilson")
+        expected = solved / 100, scipys.low, scipys.high
+        assert wilson(solved, 100) == pytest.approx(expected, rel=1e-6, abs=1e-12)
 
 
-def gamma_loglikelihood(mean, variance):
-    shape, scale = mean**2 / variance, variance / mean
-    return stats.gamma.logpdf(STEPS, shape, scale=scale).sum()
-
-
-def beta_loglikelihood(mean, v, x=ERRORS, scale=0.5):
-    """With the parameters of the published code."""
-    return stats.beta.logpdf(x, 2 * mean * v, (1 - 2 * mean) * v, scale=scale).sum()
-
-
-def maximum(function, low, high):
-    """Over positive numbers between two ends."""
-    found = optimize.minimize_scalar(
-        lambda log: -function(math.exp(log)), bounds=(math.log(low), math.log(high))
-    )
-    return -found.fun
-
-
-def test_gamma_interval_is_of_the_profile_likelihood():
-    mean, *ends = gamma_interval(STEPS)
-    best = maximum(lambda variance: gamma_loglikelihood(mean, variance), 1e9, 1e14)
-    for end in ends:
-        at_end = maximum(lambda v, end=end: gamma_loglikelihood(end, v), 1e9, 1e14)
-        assert best - at_end == pytest.approx(HALF, rel=1e-4)
-    for other in (mean * 0.99, mean * 1.01):
-        assert best > maximum(lambda v, m=other: gamma_loglikelihood(m, v), 1e9, 1e14)
-
-
-def test_beta_interval_is_of_the_profile_likelihood():
-    mean, *ends = beta_interval(ERRORS)
-    best = maximum(lambda v: beta_loglikelihood(mean, v), 1e-3, 1e5)
-    for end in ends:
-        at_end = maximum(lambda v, end=end: beta_loglikelihood(end, v), 1e-3, 1e5)
-        assert best - at_end == pytest.approx(HALF, rel=1e-4)
-    for other in (mean * 0.99, mean * 1.01):
-        assert best > maximum(lambda v, m=other: beta_loglikelihood(m, v), 1e-3, 1e5)
-
-
-def test_what_the_published_code_computes_of_steps():
-    """The mean is that of the sample, and the interval that at its variance."""
+def test_the_published_mean_is_within_ours():
+    """Of the steps it is the sample's; their interval is that of a gamma distribution
+    with the sample's variance, and near to ours."""
     assert np.median(STEPS) == MEDIAN
-    mean, low, high = gamma_interval(STEPS)
+    mean, low, high = mean_interval(STEPS)
     assert mean == pytest.approx(MEAN.estimate, rel=1e-9)
-    variance = STEPS.var(ddof=1)
-    best = gamma_loglikelihood(mean, variance)
-    for end in MEAN[1:]:
-        fallen = best - gamma_loglikelihood(end, variance)
-        assert fallen == pytest.approx(HALF, rel=0.01)
-    assert low < 0.97 * MEAN.low
-    assert high > 1.08 * MEAN.high
+    assert low == pytest.approx(MEAN.low, rel=0.05)
+    assert high == pytest.approx(MEAN.high, rel=0.1)
 
 
-def test_what_the_published_code_computes_of_sparsity_errors():
-    """A beta distribution on [0, 1], whose mean is halved."""
-    half = beta_interval(ERRORS / 2)
-    assert half == pytest.approx(SPARSITY, rel=1e-4)
-    best, at_low = (
-        maximum(lambda v, m=mean: beta_loglikelihood(m, v, scale=1), 1e-3, 1e5)
-        for mean in (half.estimate, SPARSITY.low)
-    )
-    assert best - at_low == pytest.approx(HALF, rel=1e-2)
-    assert np.mean(ERRORS) == pytest.approx(2 * SPARSITY.estimate, rel=0.01)
-    assert np.mean(ERRORS) == pytest.approx(beta_interval(ERRORS).estimate, rel=0.01)
-
-
-def test_gamma_interval_scales():
-    scaled = gamma_interval(STEPS / 1e6)
-    np.testing.assert_allclose(np.multiply(scaled, 1e6), gamma_interval(STEPS))
-
-
-def test_beta_interval_mirrors():
-    estimate, low, high = beta_interval(0.5 - ERRORS)
-    mirrored = 0.5 - estimate, 0.5 - high, 0.5 - low
-    np.testing.assert_allclose(mirrored, beta_interval(ERRORS), rtol=1e-6)
+def test_the_published_sparsity_error_is_half_of_it():
+    """The mean of a beta distribution on [0, 1] of the errors, halved."""
+    mean, low, high = mean_interval(ERRORS)
+    assert mean == pytest.approx(2 * SPARSITY.estimate, rel=0.02)
+    assert low < 2 * SPARSITY.estimate < high
 
 
 @pytest.mark.parametrize(
-    ("interval", "draw", "mean"),
+    ("draw", "mean"),
     [
-        (gamma_interval, lambda rng: rng.gamma(3, 4000, 25), 12_000),
-        (beta_interval, lambda rng: rng.beta(0.5, 2, 25) / 2, 0.1),
+        (lambda rng: rng.gamma(3, 4000, 25), 12_000),
+        (lambda rng: rng.beta(0.5, 2, 25) / 2, 0.1),
     ],
 )
-def test_of_100_intervals_95_have_the_mean(interval, draw, mean):
+def test_of_100_intervals_about_95_have_the_mean(draw, mean):
     rng = np.random.default_rng(0)
     inside = 0
     for _ in range(300):
-        _, low, high = interval(draw(rng))
+        _, low, high = mean_interval(draw(rng))
         inside += low < mean < high
-    # The 99.9% range of such a count, were each interval's chance 94%: with 25 runs a
-    # profile likelihood's is a little less than 95%.
-    low, high = stats.binom.interval(0.999, 300, 0.94)
+    # With 25 runs of a skewed distribution a bootstrap's are 92.
+    low, high = stats.binom.interval(0.999, 300, 0.92)
     assert low <= inside <= high
 
 
-@pytest.mark.parametrize(
-    ("interval", "x"),
-    [
-        (gamma_interval, [0, 1000, 2000, 5000]),
-        (gamma_interval, [2000.0, 2000.0, 2000.000001]),
-        (beta_interval, [0, 1e-7, 3e-7, 2e-7]),
-        (beta_interval, [0.4, 0.45, 0.5, 0.3]),
-        (beta_interval, [1e-7, 1e-7, 1.0000001e-7]),
-    ],
-)
-def test_students_interval_where_the_distribution_is_none(interval, x):
-    t = stats.ttest_1samp(x, 0).confidence_interval()
-    end = 0.5 if interval is beta_interval else math.inf
-    expected = np.mean(x), max(0, t.low), min(end, t.high)
-    assert interval(x) == pytest.approx(expected, rel=1e-9)
-
-
-@pytest.mark.parametrize("interval", [gamma_interval, beta_interval])
-def test_few_or_equal_runs(interval):
-    assert interval([0.25] * 5) == (0.25, 0.25, 0.25)
-    assert interval([0.25]) == pytest.approx((0.25, math.nan, math.nan), nan_ok=True)
-    assert np.isnan(interval([])).all()
-
-
-def test_errors_beyond_the_end_count_as_at_the_end():
-    assert beta_interval([0.3, 0.4, 1.2]) == beta_interval([0.3, 0.4, 0.5])
+def test_few_or_equal_runs():
+    assert mean_interval([0.25] * 5) == (0.25, 0.25, 0.25)
+    alone = pytest.approx((0.25, math.nan, math.nan), nan_ok=True)
+    assert mean_interval([0.25]) == alone
+    assert np.isnan(mean_interval([])).all()
 
 
 @pytest.mark.parametrize(
-    ("interval", "x"),
-    [
-        (gamma_interval, [1000] * 99 + [5_000_000]),
-        (gamma_interval, [1000, 4_000_000]),
-        (gamma_interval, [1_001_000] + [1_000_000] * 99),
-        (beta_interval, [1e-6] * 70 + [0.499] * 30),
-        (beta_interval, [1e-15, 0.4999999]),
-        (beta_interval, [4e-7] * 24 + [5e-7]),
-    ],
-    ids=lambda value: getattr(value, "__name__", ""),
+    "x", [[1000] * 99 + [5_000_000], [1000, 4_000_000], [4e-7] * 24 + [5e-7], [0.0, 1]]
 )
-def test_extreme_runs_have_an_interval(interval, x):
-    estimate, low, high = interval(x)
-    assert 0 < low < estimate < high < math.inf
+def test_extreme_runs_have_an_interval(x):
+    estimate, low, high = mean_interval(x)
+    assert min(x) <= low < estimate < high <= max(x)
 
 
 def test_deviations():

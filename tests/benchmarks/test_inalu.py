@@ -6,9 +6,9 @@ import keras
 import numpy as np
 import pytest
 
-from keras_nalu import INALUReinitialize, Population
+from keras_nalu import Population
 from keras_nalu.benchmarks import inalu
-from keras_nalu.layers.base import walk_layers
+from keras_nalu.benchmarks.reinitialize import INALUReinitialize
 from keras_nalu.regularizers import INALUPenalty
 
 pytestmark = pytest.mark.skipif(
@@ -199,7 +199,6 @@ def test_what_is_kept_and_refused():
     assert again.get_config() == given.get_config()
     assert (again.clipvalue, again.begin) == (0.3, 7)
     crowd = recipe("NALU")
-    assert crowd.optimizer.population is type(crowd)
     member = crowd.member(1)
     x, y = (a[1, :BATCH] for a in data())
     member.fit(x, y, verbose=0)
@@ -307,15 +306,9 @@ def test_port_penalizes_by_the_last_measured_error(differentiate):
             ]
         for a, b in zip(trained[i], weights, strict=True):
             np.testing.assert_allclose(a, b, atol=1e-5)
-    switches = [
-        penalty.steps
-        for layer in walk_layers(crowd.template)
-        for penalty in getattr(layer, "scheduled", ())
-    ]
-    assert len(switches) == 5
-    for variable in switches:
-        counts = numpy([crowd.stacked(variable)])[0]
-        assert [*(counts >= inalu.ON)] == [False, True, False, True]
+    (layer,) = crowd.template.layers
+    (on,) = numpy([crowd.stacked(layer.is_penalized)])
+    assert [*on] == [0, 1, 0, 1]
 
 
 def test_port_reinitializes_by_its_list_of_errors():
