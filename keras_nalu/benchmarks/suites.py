@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import keras
 from keras.optimizers import Adam
 
-from keras_nalu.benchmarks import inalu, ports
+from keras_nalu.benchmarks import claims, inalu, ports
 from keras_nalu.benchmarks.experiment import Experiment
 from keras_nalu.benchmarks.tasks import (
     DISTRIBUTIONS,
@@ -411,6 +411,13 @@ SUITES = dict(
             DIVIDERS,
             "division of numbers that are not uniform in one range",
             variants=DISTRIBUTIONS,
+        ),
+        (
+            "claims",
+            Suite(
+                "every operation that a module of this package claims, 20 seeds",
+                claims.experiments,
+            ),
         ),
         (
             "beyond",

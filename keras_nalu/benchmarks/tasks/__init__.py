@@ -17,6 +17,7 @@ from keras_nalu.benchmarks.tasks.base import Task as Task
 from keras_nalu.benchmarks.tasks.comparison import Comparison as Comparison
 from keras_nalu.benchmarks.tasks.distributions import DISTRIBUTIONS as DISTRIBUTIONS
 from keras_nalu.benchmarks.tasks.distributions import MIXED_SIGNS as MIXED_SIGNS
+from keras_nalu.benchmarks.tasks.distributions import ONE_TO_TWO as ONE_TO_TWO
 from keras_nalu.benchmarks.tasks.distributions import RANGES as RANGES
 from keras_nalu.benchmarks.tasks.distributions import Benford as Benford
 from keras_nalu.benchmarks.tasks.distributions import Exponential as Exponential

@@ -3,7 +3,7 @@
 After a change to it, to the rows, or to anything that it shows, write its outputs anew
 (the package's `dev` extra has what this needs), and look at them:
 
-    python tests/test_benchmarks_notebook.py
+    PYTHONPATH=tests python tests/notebooks/test_benchmarks_notebook.py
 """
 
 import ast
@@ -15,32 +15,15 @@ import re
 import struct
 import tempfile
 from pathlib import Path
-from unittest import mock
 
 import pytest
-import test_notebook
-
-# Tests that hold for any notebook; they find the fixtures below.
-from test_notebook import (  # noqa: F401
-    METADATA,
-    code_cells,
-    test_committed_outputs_name_no_path_of_a_machine,
-    test_every_code_cell_was_run_once_in_order,
-    text,
-    tree,
-)
-
 from keras_nalu.benchmarks import published, report
 from keras_nalu.benchmarks.suites import PAIRS
+from oracles import notebooks
+from oracles.notebooks import code_cells, execute, text, tree
 
-NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "benchmarks.ipynb"
+NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "benchmarks.ipynb"
 PICTURE = NOTEBOOK.parent / "images" / "benchmark.png"  # README's
-#: What the page uses.
-ROOMS = {
-    "keras_nalu.benchmarks": {"figures", "published", "report", "runner"},
-    "keras_nalu.benchmarks.experiment": {"Experiment"},
-    "keras_nalu.benchmarks.tasks": {"Task", "Uniform", "Variant"},
-}
 #: Cells that train: another machine may count otherwise.
 TRAINED = "live", "own"
 
@@ -53,17 +36,12 @@ def committed():
 @pytest.fixture(scope="module")
 def fresh(tmp_path_factory):
     folder = tmp_path_factory.mktemp("benchmarks")
-    return folder, execute(folder)
+    return folder, execute(NOTEBOOK, folder)
 
 
 @pytest.fixture(scope="module")
 def rows():
     return report.read(NOTEBOOK.parent / "data" / "rows.jsonl.gz")
-
-
-def execute(folder):
-    with mock.patch.object(test_notebook, "NOTEBOOK", NOTEBOOK):
-        return test_notebook.execute(folder)
 
 
 def outputs(notebook, cell_id):
@@ -91,7 +69,7 @@ def table(notebook, cell_id):
 
 def differences(committed, fresh):
     """What of the committed outputs another run does not confirm, as lines of text."""
-    found = test_notebook.differences(committed, fresh)
+    found = notebooks.differences(committed, fresh)
     for cell in code_cells(committed):
         name = cell["id"]
         if name not in TRAINED:
@@ -106,7 +84,7 @@ def noise(notebook):
     """All outputs but text, pictures and tables: errors, stderr, stray displays."""
     return [
         output
-        for output in test_notebook.noise(notebook)
+        for output in notebooks.noise(notebook)
         if "text/markdown" not in output.get("data", {})
     ]
 
@@ -114,7 +92,7 @@ def noise(notebook):
 def test_committed_outputs_are_those_of_a_run_today(committed, fresh):
     _, notebook = fresh
     found = differences(committed, notebook)
-    advice = "Stale outputs. Write them anew: python tests/test_benchmarks_notebook.py"
+    advice = "Stale outputs. Write them anew: python tests/notebooks/test_benchmarks_notebook.py"
     assert not found, "\n".join([advice, *found])
 
 
@@ -154,25 +132,6 @@ def test_the_rows_have_every_run_of_the_primer(rows):
     primer = rows[rows["suite"] == "single-module"]
     counts = primer.groupby(["operation", "module"]).size().to_dict()
     assert counts == dict.fromkeys(PAIRS, 9 * 25)
-
-
-def test_the_text_says_of_the_grid_what_is_in_the_rows(rows):
-    def seeds(suite):
-        chosen = rows[rows["suite"] == suite]
-        return chosen.groupby(["operation", "module", "range"])["solved"].sum()
-
-    solved, later = seeds("single-module"), seeds("single-module-later")
-    for operation, module in [("add", "NAU"), ("subtract", "NAU"), ("add", "INALU")]:
-        assert (solved[operation, module] == 25).all()
-    assert solved["multiply", "NMU"].sum() == 218
-    near = solved["subtract"].drop("NAU").unstack()[["[1.1,1.2]", "[-1.2,-1.1]"]]
-    assert near.max(axis=None) == 8
-    dividing = solved["divide"].unstack()["[-2,2]"]
-    assert (dividing.sum(), len(dividing)) == (1, 6)
-    assert (later["divide"].unstack().loc[["NMRU", "NRU"]] == 25).all(axis=None)
-    with_minus = later["multiply", "MulMCFC"].filter(like="-")
-    assert (with_minus == 0).all()
-    assert len(with_minus) == 5
 
 
 def test_the_pooled_table_counts_the_rows(committed, rows):
@@ -223,18 +182,6 @@ def test_a_module_of_ones_own_solves_a_task_of_ones_own(fresh):
     assert [line["solved"] for line in lines] == ["True"] * 5
 
 
-def test_committed_notebook_is_valid_and_small_with_ids_and_minimal_metadata(committed):
-    nbformat = pytest.importorskip("nbformat")
-    nbformat.validate(committed)
-    assert (committed["nbformat"], committed["nbformat_minor"]) == (4, 5)
-    assert committed["metadata"] == METADATA
-    assert [cell["metadata"] for cell in committed["cells"] if cell["metadata"]] == []
-    ids = [cell["id"] for cell in committed["cells"]]
-    assert len(set(ids)) == len(ids)
-    assert all(re.fullmatch(r"[a-z-]{1,64}", name) for name in ids), "ids are names"
-    assert NOTEBOOK.stat().st_size < 700_000
-
-
 def test_the_picture_in_readme_is_the_notebooks_and_as_wide_as_a_readme(committed):
     png = PICTURE.read_bytes()
     assert png == picture(committed)
@@ -242,27 +189,11 @@ def test_the_picture_in_readme_is_the_notebooks_and_as_wide_as_a_readme(committe
     assert 850 <= width <= 950
 
 
-def test_code_uses_the_public_api_alone(committed):
-    seen = set()
-    for cell in code_cells(committed):
-        source = text(cell["source"]).replace("%matplotlib inline\n", "")
-        for node in ast.walk(ast.parse(source)):
-            if isinstance(node, ast.ImportFrom) and node.module != "IPython.display":
-                assert {alias.name for alias in node.names} <= ROOMS[str(node.module)]
-                seen.add(node.module)
-            elif isinstance(node, ast.Import):
-                for alias in node.names:
-                    assert not alias.name.startswith(("keras_nalu", "keras.src"))
-            elif isinstance(node, ast.Attribute):
-                assert not node.attr.startswith("_"), node.attr
-    assert seen == ROOMS.keys()
-
-
 if __name__ == "__main__":
     import nbformat
 
     with tempfile.TemporaryDirectory() as temporary:
-        notebook = execute(Path(temporary))
+        notebook = execute(NOTEBOOK, Path(temporary))
     nbformat.write(notebook, NOTEBOOK)
     PICTURE.write_bytes(picture(notebook))
     print(f"Wrote {NOTEBOOK} and {PICTURE}. Look at them before you commit them.")
