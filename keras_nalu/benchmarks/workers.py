@@ -6,28 +6,27 @@ Nothing here imports Keras: a worker has to choose its backend first.
 import os
 import pickle
 import traceback
+from collections.abc import Iterator
+from typing import Any
 
 
 class WorkersError(Exception):
     """One line for whoever started the run. What has ended was yielded."""
 
 
-def completed(function, groups, workers=1, scheduler=None):
+def completed(
+    function, groups, workers=1, scheduler=None
+) -> Iterator[tuple[Any, Any, str | None]]:
     """Yields (group, result, error) as the groups end; an error stops no other group.
-
-    An error is a line with its traceback below, else it is `None`.
+    It is a line with the traceback below, or `None`.
 
     Args:
         function: Called with a group. For other processes, one that they can import.
-        groups: The order is the one in which they begin: with the longest first, the
-            least waits for the last.
-        workers: How many processes, of which each gets its share of the cores; 1 is
-            this very one.
+        groups: In the order in which they begin.
+        workers: How many processes, with a share of the cores each; 1 is this very one.
         scheduler: Address of a Dask scheduler, such as "tcp://10.0.0.1:8786": its
-            workers are used in the place of processes. They have this package, and one
-            thread each: `NPROC=1 TF_NUM_INTRAOP_THREADS=1 dask worker ADDRESS
-            --nworkers -1 --nthreads 1`. Whoever reaches a scheduler can run code on its
-            workers: keep it in a network of your own.
+            workers, of one thread each, are used in the place of processes. Whoever
+            reaches a scheduler can run code on them: keep it in a network of your own.
 
     Raises:
         WorkersError: a process was killed, which ends the others, or there is no such
@@ -69,8 +68,8 @@ def completed(function, groups, workers=1, scheduler=None):
                 yield groups[number], result, error
         except TerminatedWorkerError as error:
             raise WorkersError(
-                "a process was killed, and with it what the others had begun. Too "
-                "little memory? Without --again the same command goes on"
+                "a process was killed, and with it what the others had begun. The same "
+                "command goes on, with fewer --workers if the memory was too little"
             ) from error
 
 
@@ -96,7 +95,7 @@ def _unpacked(number, packed, environment):
     return number, *_called(*pickle.loads(packed))
 
 
-def _called(function, group):
+def _called(function, group) -> tuple[Any, str | None]:
     try:
         return function(group), None
     except Exception as error:

@@ -30,7 +30,7 @@ class Parser(argparse.ArgumentParser):
 
     def print_help(self, file=None):
         # argparse keeps to itself that it could not.
-        print(self.format_help(), end="", file=file, flush=True)
+        (file or sys.stdout).write(self.format_help())
 
     def error(self, message):
         raise Failure(f"{message}. See `{self.prog} --help`", 2)

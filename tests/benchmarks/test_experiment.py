@@ -14,7 +14,8 @@ from oracles.experiments import BACKEND, TORCH, small, trains_populations
 from keras_nalu import NAU, NMU, regularizers
 from keras_nalu.benchmarks import runner
 from keras_nalu.benchmarks.measuring import Log, result
-from keras_nalu.benchmarks.suites import PAIRS, SUITES, recipe
+from keras_nalu.benchmarks.recipes import recipe
+from keras_nalu.benchmarks.suites import PAIRS, SUITES
 from keras_nalu.benchmarks.tasks import RANGES, InaluArithmetic, SingleModule, Task
 
 COMMITTED = Path(__file__).parents[2] / "notebooks" / "data" / "rows.jsonl.gz"
