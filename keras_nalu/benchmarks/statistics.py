@@ -35,7 +35,9 @@ def wilson(successes, runs, z=1.959964):
     middle = (rate + z**2 / (2 * runs)) / (1 + z**2 / runs)
     half = math.sqrt(rate * (1 - rate) / runs + z**2 / (4 * runs**2))
     half *= z / (1 + z**2 / runs)
-    return Interval(rate, max(0.0, middle - half), min(1.0, middle + half))
+    # Rounding may leave the ends beside 0 and 1, where they are.
+    low = middle - half if successes else 0.0
+    return Interval(rate, low, middle + half if successes < runs else 1.0)
 
 
 def mean_interval(values):

@@ -77,6 +77,12 @@ def test_wilson_to_the_last_digit():
         assert wilson(solved, 100) == pytest.approx(expected, rel=1e-6, abs=1e-12)
 
 
+def test_the_ends_of_wilson_are_exact():
+    for runs in range(1, 300):
+        assert wilson(0, runs).low == 0
+        assert wilson(runs, runs).high == 1
+
+
 def test_the_published_mean_is_within_ours():
     """Of the steps it is the sample's; their interval is that of a gamma distribution
     with the sample's variance, and near to ours."""
