@@ -17,6 +17,7 @@ from keras_nalu.benchmarks.measuring import Log, result
 from keras_nalu.benchmarks.recipes import recipe
 from keras_nalu.benchmarks.suites import PAIRS, SUITES
 from keras_nalu.benchmarks.tasks import RANGES, InaluArithmetic, SingleModule, Task
+from keras_nalu.layers import LAYERS
 
 COMMITTED = Path(__file__).parents[2] / "notebooks" / "data" / "rows.jsonl.gz"
 
@@ -246,6 +247,15 @@ def test_the_primers_grid():
         assert experiment.members == 225
         assert experiment.steps == 50_000
         assert experiment.task.batch_size == 128
+
+
+def test_every_operation_of_every_layer_is_a_claim():
+    claims = SUITES["claims"].experiments()
+    assert [(claim.module, claim.task.operation) for claim in claims] == [
+        (name, operation)
+        for name, layer in LAYERS.items()
+        for operation in layer.operations
+    ]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -43,6 +43,7 @@ def test_in_this_process_one_after_the_other():
     assert names(outcomes) == ["c"]
 
 
+@pytest.mark.slow
 def test_two_processes(monkeypatch):
     joblib = pytest.importorskip("joblib")
     monkeypatch.setenv("KERAS_BACKEND", "another")

@@ -169,6 +169,7 @@ def test_a_report_that_cannot_be_written(option, capsys, tmp_path):
     assert line.endswith(f"Try another {option}.")
 
 
+@pytest.mark.slow
 def test_tables_and_pictures(capsys, tmp_path):
     pytest.importorskip("matplotlib")
     report = ["report", "single-module-later", "--rows", str(COMMITTED)]
