@@ -8,7 +8,10 @@ import keras_nalu
 from keras_nalu import INALU, NAU
 from keras_nalu.benchmarks.reinitialize import BatchLossDeviation, INALUReinitialize
 
-CLASSES = [keras.Sequential, keras_nalu.Sequential]
+CLASSES = [
+    pytest.param(keras.Sequential, marks=pytest.mark.slow),
+    keras_nalu.Sequential,
+]
 no_population = pytest.mark.skipif(
     keras.backend.backend() == "torch", reason="no population there"
 )
@@ -72,6 +75,7 @@ def test_draws_anew_where_it_is_stuck(cls):
         np.testing.assert_array_equal(before, after)
 
 
+@pytest.mark.slow
 def test_is_seeded():
     def drawn():
         model = inalu()
@@ -126,6 +130,7 @@ def test_halves_are_those_of_the_losses(epochs):
     assert 20 < sum(said) < 180
 
 
+@pytest.mark.slow
 def test_variant_with_validation_errors_and_initial_distributions():
     keras.utils.set_random_seed(0)
     model = stuck(

@@ -100,6 +100,7 @@ def test_the_published_sparsity_error_is_half_of_it():
     assert low < 2 * SPARSITY.estimate < high
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("draw", "mean"),
     [

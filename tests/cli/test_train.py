@@ -123,6 +123,7 @@ def test_the_same_seed_repeats_a_run_beside_the_first(trained, seed, equal, caps
     assert len(set(folder.parent.iterdir()) - before) == 1
 
 
+@pytest.mark.slow
 def test_a_trained_formula_is_printed(tmp_path, capsys):
     options = "--epochs 4 --learning-rate 0.1 --output".split()
     assert main(["train", *options, str(tmp_path)]) == 0
