@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from keras_nalu.cli import main
+from keras_nalu.cli.running import program, quoted
 
 COMMAND = [sys.executable, "-m", "keras_nalu"]
 full_disk = pytest.mark.skipif(
@@ -145,3 +147,13 @@ def test_help_and_version_load_no_framework():
             [sys.executable, "-c", code, option], capture_output=True, text=True
         )
         assert result.stdout.splitlines()[-1] == "set()"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="another shell")
+def test_printed_commands_are_found_by_the_shell(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    for name, module in [("keras-nalu", "keras_nalu"), ("no such", "tensorboard.main")]:
+        program_path, *rest = shlex.split(program(name, module))
+        assert Path(program_path).exists()
+        assert rest in ([], ["-m", module])
+    assert shlex.split(quoted("a folder's name")) == ["a folder's name"]
