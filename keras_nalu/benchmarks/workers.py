@@ -17,8 +17,8 @@ class WorkersError(Exception):
 def completed(
     function, groups, workers=1, scheduler=None
 ) -> Iterator[tuple[Any, Any, str | None]]:
-    """Yields (group, result, error) as the groups end; an error stops no other group.
-    It is a line with the traceback below, or `None`.
+    """Yields (group, result, error) as the groups end; an error, a line with the
+    traceback below it or `None`, stops no other group.
 
     Args:
         function: Called with a group. For other processes, one that they can import.
@@ -29,8 +29,7 @@ def completed(
             reaches a scheduler can run code on them: keep it in a network of your own.
 
     Raises:
-        WorkersError: a process was killed, which ends the others, or there is no such
-            cluster.
+        WorkersError: a process was killed, which ends the others; or no such cluster.
 
     Example:
 
@@ -79,12 +78,11 @@ def _client(address):
 
         return Client(address, timeout=5)
     except ModuleNotFoundError as error:
-        reason = "Dask is not installed. Try `pip install distributed`"
-        raise WorkersError(reason) from error
+        raise WorkersError("Try `pip install distributed` for a cluster") from error
     except (OSError, ValueError, OverflowError) as error:
         raise WorkersError(
-            f"no Dask scheduler answers at {address!r}: {error}. "
-            "Start `dask scheduler`, and give the address that it prints"
+            f"no Dask scheduler answers at {address!r}: {error}. Give the address that "
+            "`dask scheduler` prints"
         ) from error
 
 
