@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from keras_nalu import regularizers as regularizers
     from keras_nalu.backup import BackupAndRestore as BackupAndRestore
     from keras_nalu.callbacks import EpochLine as EpochLine
-    from keras_nalu.callbacks import INALUReinitialize as INALUReinitialize
     from keras_nalu.callbacks import StopWhenSolved as StopWhenSolved
     from keras_nalu.datasets import EXTRAPOLATION as EXTRAPOLATION
     from keras_nalu.datasets import generate_dataset as generate_dataset
@@ -42,7 +41,6 @@ if TYPE_CHECKING:
     from keras_nalu.layers import SeparateNALU as SeparateNALU
     from keras_nalu.layers import SharedINALU as SharedINALU
     from keras_nalu.losses import L2Loss as L2Loss
-    from keras_nalu.metrics import BatchLossDeviation as BatchLossDeviation
     from keras_nalu.metrics import IsCloseAccuracy as IsCloseAccuracy
     from keras_nalu.metrics import LastBatchLoss as LastBatchLoss
     from keras_nalu.metrics import SparsityError as SparsityError
@@ -57,7 +55,6 @@ if TYPE_CHECKING:
 _ROOMS = {
     "ArithmeticCell": "layers",
     "BackupAndRestore": "backup",
-    "BatchLossDeviation": "metrics",
     "EXTRAPOLATION": "datasets",
     "EpochLine": "callbacks",
     "IsCloseAccuracy": "metrics",
@@ -65,7 +62,6 @@ _ROOMS = {
     "LastBatchLoss": "metrics",
     "GNALU": "layers",
     "INALU": "layers",
-    "INALUReinitialize": "callbacks",
     "MCFC": "layers",
     "MulMCFC": "layers",
     "NAC": "layers",

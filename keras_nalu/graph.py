@@ -25,7 +25,7 @@ def graph_def(model):
             "JAX do: train an epoch with KERAS_BACKEND=tensorflow to see the graph."
         )
     trace = _tensorflow_nodes if backend == "tensorflow" else _jax_nodes
-    inputs = _inputs(model)
+    inputs = symbolic_inputs(model)
     nodes = trace(model, inputs)
     names = _names(nodes, model.variables, keras.tree.flatten(inputs))
     graph = tf.compat.v1.GraphDef()
@@ -38,9 +38,9 @@ def graph_def(model):
     return graph
 
 
-def _inputs(model):
+def symbolic_inputs(model):
     """Symbolic `(args, kwargs)` of a call of the model."""
-    if hasattr(model, "inputs"):
+    if getattr(model, "inputs", None):
         lone = isinstance(model, keras.Sequential)
         return (model.inputs[0] if lone else model.input,), {}
     shapes = model.get_build_config() or {}
@@ -48,7 +48,10 @@ def _inputs(model):
     named = shapes.get("shapes_dict", {}).items()
     kwargs = {name.removesuffix("_shape"): shape for name, shape in named}
     if not (args or kwargs):
-        raise ValueError("this model does not know the shapes of its inputs.")
+        raise ValueError(
+            f"The model {model.name!r} does not know the shapes of its inputs. Begin "
+            "it with `keras.Input((features,))`, or call it once."
+        )
     return keras.tree.map_shape_structure(keras.KerasTensor, (args, kwargs))
 
 

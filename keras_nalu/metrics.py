@@ -70,26 +70,8 @@ class IsCloseAccuracy(keras.metrics.MeanMetricWrapper):
         }
 
 
-class _BatchLoss(keras.metrics.Metric):
-    """Base of what is told of the losses of single batches."""
-
-    def __init__(self, loss, name, dtype=None):
-        super().__init__(name=name, dtype=dtype)
-        if isinstance(loss, dict):
-            loss = keras.losses.get(loss)
-        loss_object = keras.losses.Loss, "a loss object", "keras_nalu.L2Loss()"
-        self.loss = expect.kind("loss", loss, *loss_object)
-
-    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        self.count(keras.ops.mean(self.loss(y_true, y_pred, sample_weight)))
-
-    def get_config(self) -> dict[str, Any]:
-        loss = keras.saving.serialize_keras_object(self.loss)
-        return {**super().get_config(), "loss": loss}
-
-
 @keras.saving.register_keras_serializable(package="keras_nalu")
-class LastBatchLoss(_BatchLoss):
+class LastBatchLoss(keras.metrics.Metric):
     """The loss of the last batch, from before its update.
 
     Keras' own logs hold the mean over the epoch so far, which lags behind while a
@@ -115,59 +97,23 @@ class LastBatchLoss(_BatchLoss):
     def __init__(
         self, loss: Any, name: str = "last_batch_loss", dtype: Any = None
     ) -> None:
-        super().__init__(loss, name, dtype)
+        super().__init__(name=name, dtype=dtype)
+        if isinstance(loss, dict):
+            loss = keras.losses.get(loss)
+        loss_object = keras.losses.Loss, "a loss object", "keras_nalu.L2Loss()"
+        self.loss = expect.kind("loss", loss, *loss_object)
         self.value = self.add_variable((), initializer="zeros", name="value")
 
-    def count(self, loss: Any) -> None:
-        self.value.assign(loss)
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        self.value.assign(keras.ops.mean(self.loss(y_true, y_pred, sample_weight)))
 
     def result(self) -> Any:
         # A copy: TensorFlow's tensor of a variable changes with the variable.
         return keras.ops.copy(self.value)
 
-
-@keras.saving.register_keras_serializable(package="keras_nalu")
-class BatchLossDeviation(_BatchLoss):
-    """The standard deviation of the batches' losses in the epoch.
-
-    Keras' logs hold their mean. `INALUReinitialize` asks for both. Penalties that
-    layers add are not counted, and a smaller last batch counts as much as the others.
-
-    Args:
-        loss: The loss object that the model is compiled with.
-        name: Name of the metric in the logs.
-        dtype: Dtype of the result.
-
-    Raises:
-        ValueError: `loss` is not a loss object.
-
-    Example:
-
-    >>> metric = BatchLossDeviation(L2Loss())
-    >>> metric.update_state(np.array([[1.0]]), np.array([[3.0]]))
-    >>> metric.update_state(np.array([[1.0]]), np.array([[1.0]]))
-    >>> print(float(metric.result()))
-    1.0
-    """
-
-    def __init__(
-        self, loss: Any, name: str = "batch_loss_deviation", dtype: Any = None
-    ) -> None:
-        super().__init__(loss, name, dtype)
-        self.batches = self.add_variable((), initializer="zeros", name="batches")
-        self.mean = self.add_variable((), initializer="zeros", name="mean")
-        self.squares = self.add_variable((), initializer="zeros", name="squares")
-
-    def count(self, loss: Any) -> None:
-        # Welford's: a difference of large sums would lose the digits.
-        loss = keras.ops.cast(loss, self.dtype)
-        ahead = loss - self.mean
-        self.batches.assign_add(1)
-        self.mean.assign_add(ahead / self.batches)
-        self.squares.assign_add(ahead * (loss - self.mean))
-
-    def result(self) -> Any:
-        return keras.ops.sqrt(self.squares / keras.ops.maximum(self.batches, 1))
+    def get_config(self) -> dict[str, Any]:
+        loss = keras.saving.serialize_keras_object(self.loss)
+        return {**super().get_config(), "loss": loss}
 
 
 class _Hidden:

@@ -36,6 +36,7 @@ def load_model(filepath, custom_objects=None, compile=True, safe_mode=True):
     filepath = expect.path("filepath", filepath, "'model.keras'")
     import keras
 
+    import keras_nalu.benchmarks.inalu
     import keras_nalu.models  # noqa: F401 - registers everything that a file can name
 
     try:

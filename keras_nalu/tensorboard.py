@@ -6,7 +6,7 @@ import warnings
 import keras
 import numpy as np
 
-from keras_nalu import __version__, expect
+import keras_nalu
 from keras_nalu.graph import graph_def, unused
 from keras_nalu.layers.base import ArithmeticLayer, walk_layers
 
@@ -64,21 +64,26 @@ class TensorBoard(keras.callbacks.TensorBoard):
         config=None,
         **kwargs,
     ):
-        count = "an integer of 0 or more"
-        log_dir = expect.path("log_dir", log_dir)
-        histogram_freq = expect.integer("histogram_freq", histogram_freq, count, low=0)
-        kernel_freq = expect.integer("kernel_freq", kernel_freq, count, low=0)
-        if config is not None and not isinstance(config, dict):
-            raise expect.invalid("config", config, "a dictionary", "{'seed': 1}")
+        if not isinstance(kernel_freq, int) or kernel_freq < 0:
+            raise ValueError(
+                "Expected `kernel_freq` to be an integer of 0 or more. Received: "
+                f"kernel_freq={kernel_freq!r}."
+            )
         # Found missing here rather than in the middle of a program; it writes for all
         # the backends.
         import tensorflow  # noqa: F401
 
         # Keras' own graph opens the Graphs tab on "Malformed GraphDef".
         super().__init__(log_dir, histogram_freq, False, *args, **kwargs)
-        self.draws_graph = expect.flag("write_graph", write_graph)
+        self.draws_graph = write_graph
         self.kernel_freq = kernel_freq
         self.config = dict(config or {})
+
+    def set_model(self, model):
+        # Keras makes it by writing its graph, and puts its embeddings into it.
+        with contextlib.suppress(OSError):  # `on_train_begin` says what is wrong.
+            os.makedirs(self.log_dir, exist_ok=True)
+        super().set_model(model)
 
     def on_train_begin(self, logs=None):
         # A folder of its own: of two writers in one, TensorBoard loses events.
@@ -121,8 +126,9 @@ class TensorBoard(keras.callbacks.TensorBoard):
     def _describe(self, configuration):
         import tensorflow as tf
 
-        # Of a population, what one member computes.
-        model = getattr(self.model, "template", self.model)
+        model = self.model
+        if isinstance(model, keras_nalu.Population):
+            model = model.template
         with self._recording(step=0):
             tf.summary.text(
                 "configuration", _table(["setting", "value"], configuration)
@@ -194,7 +200,7 @@ def _configuration(model, params):
         "steps_per_execution": model.steps_per_execution,
         "backend": keras.backend.backend(),
         "keras": keras.__version__,
-        "keras_nalu": __version__,
+        "keras_nalu": keras_nalu.__version__,
     }
 
 

@@ -3,7 +3,7 @@ import shutil
 
 import keras
 import pytest
-from test_tensorboard import DRAWS, nalu, serve, train
+from oracles.tensorboard import DRAWS, nalu, serve, train
 
 playwright = pytest.importorskip("playwright.sync_api")
 

@@ -213,7 +213,6 @@ OTHERS = {
         lambda v: v is None or (isinstance(v, str) and v in ("sum", "none", "mean")),
     ),
     "LastBatchLoss loss": (make(keras_nalu.LastBatchLoss), "loss", never),
-    "BatchLossDeviation loss": (make(keras_nalu.BatchLossDeviation), "loss", never),
     "ArithmeticCell layer": (make(keras_nalu.ArithmeticCell), "layer", never),
     "generate_dataset size": (
         make(keras_nalu.generate_dataset),
@@ -250,7 +249,6 @@ SKIPPED = {
     "generate_dataset size": count(10**6, math.inf),
     "L2Loss reduction": lambda v: isinstance(v, str),
     "LastBatchLoss loss": lambda v: isinstance(v, dict),
-    "BatchLossDeviation loss": lambda v: isinstance(v, dict),
 }
 
 
@@ -504,18 +502,12 @@ def test_accuracy_is_numpys(pair, data, rtol, atol):
     )
 
 
-@cases(
-    losses=st.lists(st.floats(0, 1e3, width=32), max_size=6),
-    kind=st.sampled_from(["LastBatchLoss", "BatchLossDeviation"]),
-)
-def test_the_losses_of_batches(losses, kind):
-    metric = getattr(keras_nalu, kind)(keras_nalu.L2Loss())
+@cases(losses=st.lists(st.floats(0, 1e3, width=32), max_size=6))
+def test_the_losses_of_batches(losses):
+    metric = keras_nalu.LastBatchLoss(keras_nalu.L2Loss())
     for loss in losses:
         metric.update_state([[0.0]], [[math.sqrt(2 * loss)]])
-    if kind == "LastBatchLoss":
-        expected = losses[-1] if losses else 0.0
-    else:
-        expected = np.std(losses) if losses else 0.0
+    expected = losses[-1] if losses else 0.0
     assert float(metric.result()) == pytest.approx(expected, rel=1e-3, abs=1e-2)
 
 

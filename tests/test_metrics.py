@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 import keras_nalu
+from keras_nalu.benchmarks.reinitialize import BatchLossDeviation
 from keras_nalu.layers import NAC, NAU, NMU
 from keras_nalu.losses import L2Loss
 from keras_nalu.metrics import (
-    BatchLossDeviation,
     IsCloseAccuracy,
     LastBatchLoss,
     SparsityError,

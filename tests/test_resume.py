@@ -1,18 +1,11 @@
 """A training that was killed ends as the one that was not: bit for bit."""
 
-import errno
-import fcntl
 import functools
-import json
 import multiprocessing
 import os
-import re
 import resource
-import shutil
 import time
 import zipfile
-from pathlib import Path
-from unittest import mock
 
 import keras
 import numpy as np
@@ -20,8 +13,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import keras_nalu
-from keras_nalu.cli import main
-from keras_nalu.experiments.notebook import Notebook
+from keras_nalu.benchmarks.reinitialize import INALUReinitialize
 from keras_nalu.layers import INALU, NAU, NMU
 
 TORCH = keras.backend.backend() == "torch"
@@ -204,7 +196,7 @@ def test_our_callbacks_count_on(members, tmp_path):
         return keras_nalu.Population(model, members) if members else model
 
     def callbacks():
-        stuck = keras_nalu.INALUReinitialize(every=3, losses=8, threshold=0)
+        stuck = INALUReinitialize(every=3, losses=8, threshold=0)
         return [stuck, keras_nalu.StopWhenSolved("loss", threshold=6)]
 
     whole, history = train("plain", *(first := callbacks()), epochs=20, make=make)
@@ -436,167 +428,3 @@ def test_killed_at_any_moment(kind, tmp_path):
     if "population" not in kind:
         kernels = steps(logs / "model", "nau/kernel/image")
         assert kernels == [*range(0, EPOCHS, 50), EPOCHS - 1]
-
-
-# The command.
-
-QUICK = ["train", "--epochs", "6", "--size", "300", "--no-mlp"]
-
-
-def lines(text):
-    """What a run says when it has ended, but for its seconds and its folder."""
-    return text[text.index("What it learned") : text.index("Model ")]
-
-
-def stop_in_part(logs, *options):
-    """A run that stops in its fourth epoch; its folder."""
-    fit = Notebook.fit
-
-    def fit_in_part(run, model, callbacks):
-        fit(run, model, [*callbacks, Stop(3)])
-
-    with pytest.MonkeyPatch.context() as fault:
-        fault.setattr(Notebook, "fit", fit_in_part)
-        with pytest.raises(Fault):
-            main([*QUICK, *options, "--output", str(logs)])
-    (folder,) = logs.iterdir()
-    return folder
-
-
-@pytest.fixture(scope="module")
-def stopped_once(tmp_path_factory):
-    return stop_in_part(tmp_path_factory.mktemp("logs"))
-
-
-@pytest.fixture
-def folder(stopped_once, tmp_path, capsys):
-    """A copy of a run that stopped."""
-    capsys.readouterr()
-    return Path(shutil.copytree(stopped_once, tmp_path / "run"))
-
-
-def resume(folder, *options):
-    return main(["train", "--resume", str(folder), *options])
-
-
-@pytest.mark.parametrize("members", ["1", pytest.param("3", marks=[ours, slow])])
-def test_the_command_goes_on(members, tmp_path, capsys):
-    options = ["--population", members, "--seed", "3", "--learning-rate", "0.01"]
-    assert main([*QUICK, *options, "--output", str(tmp_path / "whole")]) == 0
-    whole = capsys.readouterr().out
-    folder = stop_in_part(tmp_path / "logs", *options)
-    capsys.readouterr()
-    assert resume(folder) == 0
-    out = capsys.readouterr().out
-    assert lines(out) == lines(whole)
-    assert "epochs, seed 3.\n" in out
-    assert out.splitlines()[0].startswith(("epoch 1,", "epoch 2,", "epoch 3,"))
-    assert out.splitlines()[0] in whole
-    (other,) = (tmp_path / "whole").iterdir()
-    models = [keras_nalu.load_model(run / "model.keras") for run in (folder, other)]
-    assert_same(*models)
-    assert steps(folder / "train", "epoch_loss") == [*range(6)]
-    names = {file.name for file in folder.iterdir()}
-    assert names == {file.name for file in other.iterdir()}
-
-
-def test_a_run_that_has_ended_says_so(tmp_path, capsys):
-    assert main([*QUICK, "--output", str(tmp_path)]) == 0
-    (folder,) = tmp_path.iterdir()
-    before = {file: file.stat().st_mtime_ns for file in folder.rglob("*")}
-    capsys.readouterr()
-    assert resume(folder) == 0
-    said = f"The run in {folder} has ended: nothing to go on with.\n"
-    assert capsys.readouterr() == (said, "")
-    assert {file: file.stat().st_mtime_ns for file in folder.rglob("*")} == before
-
-
-def refused(capsys):
-    out, err = capsys.readouterr()
-    assert out == ""
-    # Said where there is no loop.
-    lines = [line for line in err.splitlines(True) if "step by step" not in line]
-    assert len(lines) == 1
-    return lines[0]
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        (["--epochs", "200"], "--epochs contradicts .*, which has 6. Leave --epochs"),
-        (["--seed", "1"], "--seed contradicts the run in .*, which has 0. "),
-        (["--output", "runs"], "--output contradicts the run in .* Leave --output out"),
-        (["--population", "2"], "--population contradicts .* which has 1. "),
-    ],
-)
-def test_options_that_contradict_the_run(options, said, folder, capsys):
-    assert resume(folder, *options) == 2
-    assert re.search(said, refused(capsys))
-
-
-@slow
-def test_options_of_the_run_itself(folder, capsys):
-    options = ["--epochs", "6", "--backend", keras.backend.backend(), "--no-mlp"]
-    assert resume(folder, *options) == 0
-
-
-@pytest.mark.parametrize("make", [None, "folder", "file"])
-def test_what_is_not_a_run(make, tmp_path, capsys):
-    path = tmp_path / "logs"
-    if make:
-        path.mkdir() if make == "folder" else path.touch()
-    assert resume(path) == 2
-    said = f"keras-nalu: {path} is not the folder of a run: it has no config.json. "
-    assert refused(capsys).startswith(said)
-
-
-@pytest.mark.parametrize("text", ["", '{"size"', "[]", '{"size": 300}', "older"])
-def test_damaged_or_older_settings(text, folder, capsys):
-    settings = folder / "config.json"
-    if text == "older":
-        kept = json.loads(settings.read_text())
-        text = json.dumps({n: kept[n] for n in kept if n != "backend"})
-    settings.write_text(text)
-    assert resume(folder) == 1
-    assert "is damaged, or of a version before --resume. " in refused(capsys)
-
-
-def test_a_damaged_backup_of_a_run(folder, capsys):
-    backup = folder / "training.backup"
-    backup.write_bytes(content := backup.read_bytes()[:-9])
-    assert resume(folder) == 1
-    assert "training.backup', which is damaged or something else" in refused(capsys)
-    assert backup.read_bytes() == content
-    assert not (folder / "model.keras").exists()
-
-
-def test_two_processes_in_one_run(folder, capsys):
-    with open(folder / "config.json", "r+") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        assert resume(folder) == 1
-    said = f"another process is training in {folder}. Wait for its end, or stop it.\n"
-    assert refused(capsys) == f"keras-nalu: {said}"
-    assert resume(folder) == 0
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_run_of_somebody_else(folder, capsys):
-    (folder / "config.json").chmod(0o400)
-    assert resume(folder) == 1
-    said = f"keras-nalu: cannot write to {folder}: Permission denied.\n"
-    assert refused(capsys) == said
-
-
-def test_a_full_disk_is_one_line(folder, monkeypatch, capsys):
-    before = (folder / "training.backup").read_bytes()
-    with monkeypatch.context() as full:
-        error = OSError(errno.ENOSPC, "No space left on device")
-        full.setattr(os, "fsync", mock.Mock(side_effect=error))
-        assert resume(folder) == 1
-    assert refused(capsys) == (
-        "keras-nalu: cannot write: [Errno 28] No space left on device. "
-        f"Once that is mended: keras-nalu train --resume {folder}.\n"
-    )
-    assert (folder / "training.backup").read_bytes() == before
-    assert not [*folder.glob("*.partial*")]
-    assert resume(folder) == 0

@@ -15,6 +15,7 @@ import pytest
 
 import keras_nalu
 from keras_nalu import constraints, initializers, metrics, regularizers
+from keras_nalu.benchmarks import reinitialize
 from keras_nalu.layers import LAYERS, NALU, ArithmeticCell
 from keras_nalu.losses import L2Loss
 from keras_nalu.metrics import IsCloseAccuracy, LastBatchLoss
@@ -27,7 +28,8 @@ Y = X.prod(axis=1, keepdims=True)
 NAMES = {
     constraints: "Clip",
     initializers: "NACUniform NAUUniform NMUUniform UnitVector Orthogonal",
-    metrics: "IsCloseAccuracy LastBatchLoss BatchLossDeviation SparsityError",
+    metrics: "IsCloseAccuracy LastBatchLoss SparsityError",
+    reinitialize: "BatchLossDeviation",
     regularizers: """LinearRamp StepwiseGrowth Sum Sparsity OutOfRange INALUPenalty L1
         Discretization NegativeSquare""",
     keras_nalu: "L2Loss Sequential Model Population",
@@ -444,6 +446,7 @@ NAMES = {
         "NAC NACMul NALU SeparateNALU GNALU INALU SharedINALU NAU NMU SNMU NaiveNPU "
         "NPU RealNPU NRU NMRU MCFC MulMCFC NSR ArithmeticCell "
         "Sequential Model Functional Population "
+        "NALUBesideINALU PortedINALU INALUAdam PenalizedPopulation "
         "L2Loss IsCloseAccuracy LastBatchLoss BatchLossDeviation SparsityError "
         "NACUniform NAUUniform NMUUniform Orthogonal UnitVector Clip "
         "Discretization INALUPenalty L1 NegativeSquare OutOfRange Sparsity Sum "

@@ -1,12 +1,5 @@
 import contextlib
 import inspect
-import json
-import socket
-import subprocess
-import sys
-import time
-import urllib.parse
-import urllib.request
 
 import keras
 import numpy as np
@@ -14,12 +7,12 @@ import pytest
 import tensorflow as tf
 from google.protobuf import text_format
 from keras import layers
+from oracles.tensorboard import DRAWS, get, nalu, serve, train
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import keras_nalu
 
 BACKEND = keras.backend.backend()
-DRAWS = BACKEND != "torch"
 EQUATION = {
     ("W_hat", "nac"),
     ("M_hat", "nac"),
@@ -32,28 +25,6 @@ EQUATION = {
 }
 
 pytestmark = pytest.mark.filterwarnings("ignore:Sparse invariant checks:UserWarning")
-
-
-def train(model, log_dir, epochs=1, x=None, y=None, compile=None, fit=None, **options):
-    """Trains on 8 samples in 2 steps an epoch, and returns the callback.
-
-    Eagerly, unless told otherwise: on so few samples that is the fastest.
-    """
-    x = np.ones((8, 2), "float32") if x is None else x
-    y = np.ones((8, 1), "float32") if y is None else y
-    model.compile(**{"loss": "mse", "run_eagerly": True, **(compile or {})})
-    callback = keras_nalu.TensorBoard(log_dir, **options)
-    told = contextlib.nullcontext()
-    if not DRAWS and options.get("write_graph", True):
-        told = pytest.warns(UserWarning, match="Graphs tab stays empty: the torch")
-    with told:
-        fit = {"batch_size": 4, "verbose": 0, "callbacks": [callback], **(fit or {})}
-        model.fit(x, y, epochs=epochs, **fit)
-    return callback
-
-
-def nalu(units=1, **options):
-    return keras_nalu.NALU(units, name="nalu", **options)
 
 
 def one_layer():
@@ -515,47 +486,20 @@ def test_it_takes_every_argument_of_keras_callback(tmp_path):
     assert callback.update_freq == 1
 
 
+def test_embeddings_are_described_for_the_projector(tmp_path):
+    model = keras.Sequential(
+        [keras.Input((2,), dtype="int32"), layers.Embedding(5, 1), layers.Flatten()]
+    )
+    options = {"embeddings_freq": 1, "embeddings_metadata": "names.tsv"}
+    train(model, tmp_path / "new", x=np.ones((8, 2), "int32"), **options)
+    assert "names.tsv" in (tmp_path / "new" / "projector_config.pbtxt").read_text()
+
+
 def test_keras_own_options_go_on_working(tmp_path):
     train(one_layer(), tmp_path, histogram_freq=1, write_steps_per_second=True)
     tags = read(tmp_path, "train").Tags()["tensors"]
     assert "epoch_steps_per_second" in tags
     assert [tag for tag in tags if tag.endswith("nalu/W_hat/histogram")]
-
-
-@contextlib.contextmanager
-def serve(log_dir):
-    """A TensorBoard server; gives its address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    command = [sys.executable, "-m", "tensorboard.main", "--load_fast=false"]
-    command += ["--logdir", str(log_dir), "--host", "127.0.0.1", "--port", port]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen(command, **quiet) as server:
-        try:
-            url = f"http://127.0.0.1:{port}"
-            deadline = time.monotonic() + 60
-            while not loaded(url):
-                assert server.poll() is None, "TensorBoard ended"
-                assert time.monotonic() < deadline, "TensorBoard does not answer"
-                time.sleep(0.2)
-            yield url
-        finally:
-            server.terminate()
-
-
-def loaded(url):
-    try:
-        return "model" in get(url, "runs")
-    except OSError:
-        return False
-
-
-def get(url, path, **query):
-    address = f"{url}/data/{path}?{urllib.parse.urlencode(query)}"
-    with urllib.request.urlopen(address, timeout=10) as answer:
-        body = answer.read()
-    return json.loads(body) if "json" in answer.headers["Content-Type"] else body
 
 
 @pytest.mark.slow

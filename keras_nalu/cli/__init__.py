@@ -4,12 +4,13 @@ Keras is imported only once the options are read: `--help` answers at once, and
 `--backend` can still choose.
 """
 
+import contextlib
 import io
 import os
 import sys
 
 import keras_nalu
-from keras_nalu.cli import benchmark, export, train
+from keras_nalu.cli import benchmark, train
 from keras_nalu.cli.parsing import Failure, Parser, Version
 
 
@@ -19,13 +20,16 @@ def main(argv=None) -> int:
         # Not every name of a file, nor every text in one, can be encoded.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        options = _parser().parse_args(argv)
-        options.run(options)
-        sys.stdout.flush()
+        try:
+            options = _parser().parse_args(argv)
+            options.run(options)
+        finally:
+            # Here, so that a full disk is told: also of what `--help` printed.
+            sys.stdout.flush()
         return 0
     except BrokenPipeError:
         # The reader of our output is gone, as with `| head`: nothing to say to it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _close_stdout()
         return 141
     except KeyboardInterrupt:
         failure = Failure("interrupted", 130)
@@ -37,15 +41,33 @@ def main(argv=None) -> int:
         failure = Failure(f"cannot write: {error}. Try another --output")
     except Failure as error:
         failure = error
-    # What was typed may have lines.
-    print(f"keras-nalu: {' '.join(str(failure).splitlines())}.", file=sys.stderr)
+    except Exception as error:
+        if sys.flags.dev_mode:
+            raise
+        failure = Failure(
+            f"{type(error).__name__}: {error}. For a report with all that led there: "
+            "`python -X dev -m keras_nalu ...`"
+        )
+    with contextlib.suppress(OSError, AttributeError):
+        # What was typed may have lines.
+        print(f"keras-nalu: {' '.join(str(failure).split())}.", file=sys.stderr)
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _close_stdout()
     return failure.status
+
+
+def _close_stdout():
+    """Python would try again to write what is left, and complain."""
+    with contextlib.suppress(OSError):
+        sys.stdout.close()
 
 
 def _parser():
     parser = Parser("keras-nalu", description=(keras_nalu.__doc__ or "").split("\n")[0])
     parser.add_argument("--version", action=Version, nargs=0, help="show the version")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for file in train, export, benchmark:
+    for file in train, benchmark:
         file.add_commands(commands)
     return parser

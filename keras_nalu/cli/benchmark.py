@@ -4,22 +4,21 @@ import argparse
 import contextlib
 import math
 import os
-import shlex
 import sys
 import time
 from pathlib import Path
 
+from keras_nalu.benchmarks.workers import WorkersError
 from keras_nalu.cli.parsing import Failure, command, path, positive
 from keras_nalu.cli.running import (
+    command_line,
     expect_populations,
     import_keras,
-    progress_bar,
+    quoted,
     warnings_in_one_line,
 )
-from keras_nalu.experiments.engines import EngineError
 
 ROWS = Path("logs/benchmarks")
-FORMATS = ("markdown", "csv", "latex")
 
 
 def add_commands(commands):
@@ -64,7 +63,6 @@ def add_commands(commands):
     add("suite", nargs="*", help="by name; none: all that have rows")
     add("--rows", type=path, default=ROWS, help="a folder or file of rows")
     add("--by-range", action="store_true", help="a line for every range")
-    add("--format", choices=FORMATS, default=FORMATS[0], help="of the tables")
     add("--figures", type=path, metavar="FOLDER", help="gets pictures, too")
     add("--pack", type=path, metavar="FILE", help="gets all rows: .jsonl.gz, small")
 
@@ -73,8 +71,8 @@ def _benchmark(options):
     import_keras(options)
     import keras
 
-    from keras_nalu.experiments import runner
-    from keras_nalu.experiments.results import Results
+    from keras_nalu.benchmarks import runner
+    from keras_nalu.benchmarks.results import Results
 
     if options.suite is None:
         for name, suite in runner.SUITES.items():
@@ -106,20 +104,11 @@ def _benchmark(options):
         return
     if done:
         print(f"{len(done)} of {len(experiments)} have rows already (or: --again)")
-    workers = min(options.workers, len(due))
-    failed = 0
+    workers = max(1, min(options.workers, len(due)))
     try:
-        at_once = len(due) if options.scheduler else workers
-        with warnings_in_one_line(), _steps(due, at_once) as (progress, say):
-            outcomes = runner.run(due, results, workers, options.scheduler, progress)
-            with contextlib.closing(outcomes):
-                for experiment, rows, error in outcomes:
-                    say(experiment, _told(rows) if rows else f"failed: {error}")
-                    if error and not failed:
-                        for note in getattr(error, "__notes__", ()):
-                            print(note, file=sys.stderr)
-                    failed += error is not None
-    except EngineError as error:
+        with warnings_in_one_line():
+            failed = _run(runner.run(due, results, workers, options.scheduler), due)
+    except WorkersError as error:
         raise Failure(str(error)) from error
     except KeyboardInterrupt:
         message = "interrupted; without --again this goes on with what has not ended"
@@ -127,11 +116,26 @@ def _benchmark(options):
     if failed:
         raise Failure(f"{failed} of {len(due)} experiments failed")
     suite = experiments[0].suite
-    rows = (
-        "" if options.output == ROWS else f" --rows {shlex.quote(str(options.output))}"
-    )
+    rows = "" if options.output == ROWS else f" --rows {quoted(options.output)}"
     print(f"\nRows     {results.folder / suite}")
-    print(f"Tables   keras-nalu report {suite}{rows}")
+    print(f"Tables   {command_line()} report {suite}{rows}")
+
+
+def _run(outcomes, due):
+    """Says of every experiment what it came to, and returns how many failed."""
+    total = sum(experiment.batch_steps for experiment in due)
+    started, trained, failed = time.perf_counter(), 0, 0
+    for ended, (experiment, rows, error) in enumerate(outcomes, 1):
+        trained += experiment.batch_steps
+        told = _told(rows) if rows else f"failed: {error.splitlines()[0]}"
+        left = (time.perf_counter() - started) * (total - trained) / trained
+        rest = f"; about {_duration(left)} left" if ended < len(due) else ""
+        name = f"{experiment.module}, {experiment.task.operation}"
+        print(f"{ended}/{len(due)}  {name}: {told}{rest}", flush=True)
+        if error and not failed:
+            print(error, file=sys.stderr)
+        failed += error is not None
+    return failed
 
 
 def _plan(runner, results, experiments, done, options):
@@ -182,61 +186,18 @@ def _told(rows):
     return f"{told}, {_duration(rows[0]['seconds'])}"
 
 
-@contextlib.contextmanager
-def _steps(experiments, at_once):
-    """Shows how far the training is: a function for steps, one for what has ended."""
-    total = sum(experiment.batch_steps for experiment in experiments)
-    started, ended, trained = time.perf_counter(), 0, 0
-    waiting = list(experiments)
-
-    def line(experiment, told):
-        nonlocal ended, trained
-        ended += 1
-        trained += experiment.batch_steps
-        waiting.remove(experiment)
-        seconds = time.perf_counter() - started
-        left = _duration(seconds * (total - trained) / trained)
-        rest = f"; about {left} left" if waiting else ""
-        return f"{ended}/{len(experiments)}  {_name(experiment)}: {told}{rest}"
-
-    def running():
-        # They begin in their order.
-        names = [_name(experiment) for experiment in waiting[:at_once]]
-        more = f" and {len(names) - 2} more" if len(names) > 2 else ""
-        return "; ".join(names[:2]) + more
-
-    if not sys.stdout.isatty():
-        yield None, lambda *ended: print(line(*ended), flush=True)
-        return
-    with progress_bar() as bar:
-        task = bar.add_task(running(), total=total)
-
-        def say(*ended):
-            text = line(*ended)
-            bar.console.print(text, highlight=False)
-            # What a cluster's workers train is told by its end alone.
-            done = max(trained, bar.tasks[0].completed)
-            bar.update(task, completed=done, description=running())
-
-        yield lambda steps: bar.update(task, advance=steps), say
-
-
-def _name(experiment):
-    return f"{experiment.module}, {experiment.task.operation}"
-
-
 def _report(options):
     try:
         _tables(options)
     except ImportError as error:
         missing = str(error).rstrip(".")
         raise Failure(
-            f'the tables need more: {missing}. Try `pip install ".[experiments]"`'
+            f"{missing}. Try `pip install pandas scipy`, and matplotlib for --figures"
         ) from error
 
 
 def _tables(options):
-    from keras_nalu.experiments import report
+    from keras_nalu.benchmarks import report
 
     try:
         rows = report.read(options.rows)
@@ -253,20 +214,16 @@ def _tables(options):
     if options.pack:
         with _writing("--pack"):
             report.pack(options.rows, options.pack)
-    write = getattr(report, f"to_{options.format}")
     for name in options.suite or known:
         chosen = rows[rows["suite"] == name]
         inputs = chosen["inputs"].unique()
         same = ["suite", "inputs"] if len(inputs) == 1 else ["suite"]
-        if options.format == "csv":
-            print(report.to_csv(report.table(chosen, not options.by_range)), end="")
-        else:
-            if options.format == "markdown":
-                print(f"## {name}, {' and '.join(map(str, inputs))} inputs\n")
-            table = report.table(chosen, pooled=not options.by_range)
-            print(write(table.drop(columns=same)))
-            if report.has_published(chosen):
-                print(write(report.side_by_side(chosen).drop(columns=same)))
+        print(f"## {name}, {' and '.join(map(str, inputs))} inputs\n")
+        table = report.table(chosen, pooled=not options.by_range)
+        print(report.to_markdown(table.drop(columns=same)))
+        if report.has_published(chosen):
+            table = report.side_by_side(chosen)
+            print(report.to_markdown(table.drop(columns=same)))
         if options.figures:
             try:
                 with _writing("--figures"):
@@ -284,7 +241,7 @@ def _writing(option):
 
 
 def _draw(rows, folder):
-    from keras_nalu.experiments import figures
+    from keras_nalu.benchmarks import figures
 
     if rows["solved"].isna().any():
         return

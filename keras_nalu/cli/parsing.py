@@ -2,11 +2,11 @@
 
 import argparse
 import contextlib
+import os
 import sys
 from pathlib import Path
 
 import keras_nalu
-from keras_nalu import expect
 
 BACKENDS = ("tensorflow", "jax", "torch")
 
@@ -27,6 +27,10 @@ class Parser(argparse.ArgumentParser):
                 # Older versions of Python make an empty list of it.
                 self.error(f"argument {option}: expected a value, received '--'")
         return super().parse_args(args, namespace)
+
+    def print_help(self, file=None):
+        # argparse keeps to itself that it could not.
+        (file or sys.stdout).write(self.format_help())
 
     def error(self, message):
         raise Failure(f"{message}. See `{self.prog} --help`", 2)
@@ -61,9 +65,7 @@ def _number(text, convert, accept, expected):
         value = convert(text)
         if accept(value):
             return value
-    raise argparse.ArgumentTypeError(
-        f"expected {expected}, received {expect.told(text)}"
-    )
+    raise argparse.ArgumentTypeError(f"expected {expected}, received {text[:80]!r}")
 
 
 def positive(text):
@@ -79,7 +81,15 @@ def rate(text):
 
 
 def path(text):
-    with contextlib.suppress(ValueError):
+    try:
+        # The first is what the libraries below need, the second what the system does.
         text.encode()
-        return Path(expect.path("path", text))
-    raise argparse.ArgumentTypeError(f"expected a path, received {expect.told(text)}")
+        os.fsencode(text)
+        if text and "\0" not in text:
+            return Path(text)
+    except UnicodeEncodeError:
+        pass
+    raise argparse.ArgumentTypeError(
+        f"expected a path, of characters that this system's settings (such as LANG) "
+        f"allow in names, received {text[:80]!r}"
+    )

@@ -1,65 +1,87 @@
-"""What the commands share while they run: Keras itself, a bar, warnings."""
+"""What the commands share while they run: Keras itself, warnings, what to type next."""
 
 import contextlib
 import os
-import signal
+import shlex
+import shutil
+import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 from keras_nalu.cli.parsing import BACKENDS, Failure
-from keras_nalu.experiments.engines import without_notices
+
+TRY_ANOTHER = f"Try --backend {BACKENDS[0]}"
 
 
 def import_keras(options):
-    """With the backend that the options ask for."""
+    """With the backend that the options ask for, and a first number computed by it."""
     if "backend" in options:
         os.environ["KERAS_BACKEND"] = options.backend
-    backend = os.environ.get("KERAS_BACKEND", BACKENDS[0])
+    if not os.environ.get("KERAS_BACKEND"):
+        # Keras takes an empty one for none.
+        os.environ.pop("KERAS_BACKEND", None)
+    try:
+        from keras_nalu.quiet import keras
+
+        backend = keras.backend.backend()
+        if backend in BACKENDS:
+            keras.ops.zeros(1)
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and error.name in BACKENDS:
+            said = f"{error.name} is not installed. Try `pip install {error.name}`, or"
+        else:
+            # JAX asserts that there is a device, without a word.
+            said = f"{type(error).__name__} {error}".strip() + ". Try"
+        raise Failure(
+            f"Keras cannot compute as it is set to, by {_settings()}: {said} --backend "
+            f"{BACKENDS[0]}, or other settings"
+        ) from error
     if backend not in BACKENDS:
         raise Failure(
-            f"the environment asks for KERAS_BACKEND={backend}, which cannot train. "
-            f"Try --backend {BACKENDS[0]}"
+            f"Keras is set, by {_settings()}, to {backend}, which cannot train. "
+            f"{TRY_ANOTHER}"
         )
-    try:
-        with _holding_interrupts(), without_notices():
-            import keras
-
-            # It imports TensorFlow, too, where Keras computes with another backend.
-            keras.utils.set_random_seed(0)
-    except ModuleNotFoundError as error:
-        raise Failure(
-            f"{error.name} is not installed, and Keras is to compute with it. "
-            f'Try `pip install ".[{error.name}]"`, or --backend {BACKENDS[0]}'
-        ) from error
 
 
-@contextlib.contextmanager
-def _holding_interrupts():
-    """Lets Ctrl-C wait: an import that it hits may swallow it, and go on."""
-    held = []
-    handler = signal.signal(signal.SIGINT, lambda *_: held.append(True))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, handler)
-    if held:
-        raise KeyboardInterrupt
+def _settings():
+    names = [n for n in ("KERAS_BACKEND", "JAX_PLATFORMS") if os.environ.get(n)]
+    folder = os.environ.get("KERAS_HOME") or Path.home() / ".keras"
+    file = Path(folder) / "keras.json"
+    settings = [f"{name}={os.environ[name]}" for name in names]
+    return " and ".join([*settings, *([str(file)] if file.exists() else [])])
 
 
 def expect_populations():
     import keras
 
     if keras.backend.backend() == "torch":
-        raise Failure(
-            "a population trains on TensorFlow or JAX. Try --backend tensorflow", 2
-        )
+        raise Failure(f"a population trains on TensorFlow or JAX. {TRY_ANOTHER}", 2)
 
 
-def progress_bar():
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+def quoted(path):
+    """A path as this system's shell reads it."""
+    if os.name == "nt":
+        return subprocess.list2cmdline([str(path)])
+    return shlex.quote(str(path))
 
-    columns = BarColumn(), TimeRemainingColumn(), TextColumn("{task.description}")
-    return Progress(*columns)
+
+def command_line():
+    """What to type for this very program."""
+    return program("keras-nalu", "keras_nalu")
+
+
+def program(name, module):
+    """What to type for a program: it is beside Python where no venv is activated."""
+    if found := shutil.which(name):
+        if Path(found).parent == Path(sys.executable).parent:
+            return name
+    beside = shutil.which(name, path=str(Path(sys.executable).parent))
+    if not beside:
+        return f"{quoted(sys.executable)} -m {module}"
+    with contextlib.suppress(ValueError):
+        beside = Path(beside).relative_to(Path.cwd())
+    return quoted(beside)
 
 
 @contextlib.contextmanager

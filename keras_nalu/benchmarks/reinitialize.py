@@ -1,0 +1,235 @@
+"""Drawing weights anew where the training is stuck: the recipe of the iNALU's paper."""
+
+import keras
+import numpy as np
+
+from keras_nalu import LastBatchLoss, Population
+from keras_nalu.layers import LAYERS
+
+#: A seed is drawn for every weight; this one only keeps Keras from drawing its own.
+_UNIFORM = keras.initializers.RandomUniform(-2, 2, seed=0)
+
+
+@keras.saving.register_keras_serializable(package="keras_nalu")
+class BatchLossDeviation(LastBatchLoss):
+    """The standard deviation of the batches' losses in the epoch.
+
+    Keras' logs hold their mean. `INALUReinitialize` asks for both. Penalties that
+    layers add are not counted, and a smaller last batch counts as much as the others.
+
+    Args:
+        loss: The loss object that the model is compiled with.
+        name: Name of the metric in the logs.
+        dtype: Dtype of the result.
+
+    Raises:
+        ValueError: `loss` is not a loss object.
+
+    Example:
+
+    >>> from keras_nalu.benchmarks.reinitialize import BatchLossDeviation
+    >>> metric = BatchLossDeviation(L2Loss())
+    >>> metric.update_state(np.array([[1.0]]), np.array([[3.0]]))
+    >>> metric.update_state(np.array([[1.0]]), np.array([[1.0]]))
+    >>> print(float(metric.result()))
+    1.0
+    """
+
+    def __init__(self, loss, name="batch_loss_deviation", dtype=None):
+        super().__init__(loss, name, dtype)
+        self.batches = self.add_variable((), initializer="zeros", name="batches")
+        self.mean = self.add_variable((), initializer="zeros", name="mean")
+        self.squares = self.add_variable((), initializer="zeros", name="squares")
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        super().update_state(y_true, y_pred, sample_weight)
+        # Welford's: a difference of large sums would lose the digits.
+        ahead = self.value - self.mean
+        self.batches.assign_add(1)
+        self.mean.assign_add(ahead / self.batches)
+        self.squares.assign_add(ahead * (self.value - self.mean))
+
+    def result(self):
+        return keras.ops.sqrt(self.squares / keras.ops.maximum(self.batches, 1))
+
+
+class INALUReinitialize(keras.callbacks.Callback):
+    """Draws the weights anew where the training is stuck, as iNALU is trained.
+
+    Before every tenth epoch it looks at the losses of all batches since the weights
+    were drawn. They are drawn from U(-2, 2) where there are 10,000 losses at least, and
+
+        mean(first half) <= mean(second half) + std(second half)                 (1)
+        mean(second half) > 1                                                    (2)
+
+    The authors look after every batch of that epoch; here it is before its first.
+
+    (1) follows from the mean and the deviation over each epoch. For the deviation,
+    compile the model with the `BatchLossDeviation` metric; without, it is that of the
+    epochs' means, which is smaller. The mean is the epoch's `loss`: with its penalties,
+    if there are any, and by rows, should the last batch be smaller. An epoch that the
+    middle cuts counts in both halves alike.
+
+    It draws what is trained in the arithmetic layers, and leaves the optimizer as it
+    is. In a `Population` it looks at every member by itself. `reinitialized` counts how
+    often it has drawn; of a population, an array. Seeded by
+    `keras.utils.set_random_seed`.
+
+    nalm-benchmark's variant compares validation errors, measured every 1,000 steps,
+    when there are 5,000, and draws from each layer's initial distribution:
+
+    ```python
+    INALUReinitialize("val_loss", every=1, losses=5000, initializer=None)
+    model.fit(draw, steps_per_epoch=1000, ...)
+    ```
+
+    Args:
+        monitor: Name in the logs of the loss; a batch of a validated epoch counts with
+            its epoch's.
+        every: Epochs between two looks.
+        losses: How many losses there must be.
+        threshold: The number in (2).
+        initializer: What draws, whatever its own seed. `None` takes each layer's.
+
+    Raises:
+        ValueError: `monitor` is not in the logs of an epoch; `every` is not a positive
+            integer.
+
+    Example:
+
+    >>> from keras_nalu.benchmarks.reinitialize import *
+    >>> model = keras_nalu.Sequential([keras.Input((2,)), INALU(1)])
+    >>> metrics = [BatchLossDeviation(keras.losses.MeanSquaredError())]
+    >>> rmsprop = keras.optimizers.RMSprop(0.01, clipvalue=0.1)
+    >>> model.compile(rmsprop, "mse", metrics=metrics)
+    >>> X = np.random.default_rng(0).uniform(-3, 3, (640, 2))
+    >>> reinitialize = INALUReinitialize()
+    >>> history = model.fit(
+    ...     X, X[:, :1] * X[:, 1:], 64, epochs=11, callbacks=[reinitialize], verbose=0
+    ... )
+    >>> print(reinitialize.reinitialized)
+    0
+
+    Reference: Schlör, Ring and Hotho, iNALU: Improved Neural Arithmetic Logic Unit,
+    2020, arXiv:2003.07629; the numbers are those of their published code.
+    """
+
+    def __init__(
+        self,
+        monitor="loss",
+        every=10,
+        losses=10_000,
+        threshold=1.0,
+        initializer=_UNIFORM,
+    ):
+        super().__init__()
+        if not isinstance(every, int) or every < 1:
+            raise ValueError(
+                f"Expected `every` to be a positive integer. Received: every={every!r}."
+            )
+        self.monitor = monitor
+        self.every = every
+        self.losses = losses
+        self.threshold = threshold
+        self.initializer = keras.initializers.get(initializer)
+
+    def on_train_begin(self, logs=None):
+        self._is_population = isinstance(self.model, Population)
+        self._members = self.model.size if self._is_population else 1
+        self._count = np.zeros(self._members, int)
+        # Of every epoch and member: batches, mean and deviation of their losses.
+        self._epochs = np.zeros((3, 0, self._members))
+        self._batches = 0
+
+    @property
+    def reinitialized(self):
+        return self._count.copy() if self._is_population else int(self._count[0])
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._batches = batch + 1
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs = self.model.member_logs if self._is_population else logs or {}
+        if self.monitor not in logs:
+            raise ValueError(
+                f"There is no {self.monitor!r} in the logs of this epoch. There are: "
+                f"{', '.join(map(repr, logs))}. Try one of them as `monitor`; those of "
+                "the validation need `fit(..., validation_data=...)`."
+            )
+        mean, deviation = logs[self.monitor], 0.0
+        if self.monitor == "loss":
+            deviation = logs.get("batch_loss_deviation", 0.0)
+        row = [np.resize(a, self._members) for a in (self._batches, mean, deviation)]
+        self._epochs = np.append(self._epochs, np.array(row)[:, None], axis=1)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch > 0 and epoch % self.every == 0:
+            stuck = self._stuck()
+            if stuck.any():
+                self._draw(stuck)
+                self._count += stuck
+                self._epochs[:, :, stuck] = 0
+
+    def _stuck(self):
+        batches, means, deviations = self._epochs
+        total = batches.sum(0)
+        before = np.cumsum(batches, 0) - batches
+        first = np.clip(total // 2 - before, 0, batches)
+        second = batches - first
+        # A member that diverged is not a number, and not stuck.
+        with np.errstate(all="ignore"):
+            mean_1 = (first * means).sum(0) / first.sum(0)
+            mean_2 = (second * means).sum(0) / second.sum(0)
+            squares = deviations**2 + (means - mean_2) ** 2
+            std_2 = np.sqrt((second * squares).sum(0) / second.sum(0))
+            stuck = (mean_1 <= mean_2 + std_2) & (mean_2 > self.threshold)
+        return stuck & (total >= self.losses)
+
+    def _draw(self, stuck):
+        model = self.model.template if self._is_population else self.model
+        for layer in model.layers:
+            if not isinstance(layer, tuple(LAYERS.values())):
+                continue
+            drawn = [self._values(layer) for _ in range(stuck.sum())]
+            for variable, values in zip(
+                layer.trainable_weights, zip(*drawn, strict=True), strict=True
+            ):
+                if self._is_population:
+                    stacked = self.model.stacked(variable)
+                    weights = keras.ops.convert_to_numpy(stacked).copy()
+                    weights[stuck] = np.stack(values)
+                    stacked.assign(weights)
+                else:
+                    variable.assign(values[0])
+
+    def _values(self, layer):
+        if self.initializer is None:
+            fresh = type(layer).from_config(_unseeded(layer.get_config()))
+            fresh.build_from_config(layer.get_build_config())
+            weights = fresh.trainable_weights
+        else:
+            weights = [
+                _reseeded(self.initializer)(w.shape, dtype=w.dtype)
+                for w in layer.trainable_weights
+            ]
+        return [keras.ops.convert_to_numpy(w) for w in weights]
+
+
+def _reseeded(initializer):
+    config = initializer.get_config()
+    if "seed" not in config:
+        return initializer
+    # From the generator that `keras.utils.set_random_seed` seeds.
+    seed = np.random.randint(2**31)  # noqa: NPY002
+    return initializer.from_config({**config, "seed": seed})
+
+
+def _unseeded(config):
+    """A layer's config, such that its initializers draw what no other has drawn."""
+    config = dict(config)
+    for name, value in config.items():
+        if name.endswith("_initializer") and isinstance(value, dict):
+            inner = value["config"]
+            if "seed" in inner:
+                config[name] = {**value, "config": {**inner, "seed": None}}
+    return config

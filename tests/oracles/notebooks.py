@@ -1,0 +1,172 @@
+"""Running a notebook, and comparing what it shows with what it showed."""
+
+import base64
+import io
+import math
+import os
+import re
+import shutil
+import sys
+
+import pytest
+
+METADATA = {
+    "kernelspec": {
+        "display_name": "Python 3",
+        "language": "python",
+        "name": "python3",
+    },
+    "language_info": {"name": "python"},
+}
+EPOCH_LINE = re.compile(r"epoch (\d+), loss: (\S+), accuracy: (\S+)")
+NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d*)?(?:e[+-]?\d+)?(?![\w.])")
+
+
+def text(lines):
+    """A text of the notebook format, which is one string or a list of lines."""
+    return "".join(lines)
+
+
+def code_cells(notebook):
+    return [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+
+
+def printed(notebook, cell_id):
+    """The output of a cell that is its printed text."""
+    (cell,) = (cell for cell in notebook["cells"] if cell["id"] == cell_id)
+    (output,) = (output for output in cell["outputs"] if "text" in output)
+    return output
+
+
+def execute(path, folder):
+    """A notebook, executed on TensorFlow in a copy of its folder below `folder`."""
+    nbclient = pytest.importorskip("nbclient")
+    pytest.importorskip("ipykernel")
+    # Imported here so that its first import, which is slow, logs nothing in a cell.
+    pytest.importorskip("matplotlib.font_manager")
+    nbformat = pytest.importorskip("nbformat")
+    here, scratch = folder / "notebooks", folder / "tmp"
+    shutil.copytree(path.parent, here)
+    scratch.mkdir()
+    environment = {
+        **os.environ,
+        "PATH": os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]]),
+        "KERAS_BACKEND": "tensorflow",
+        "TMPDIR": str(scratch),
+        "IPYTHONDIR": str(folder / "ipython"),
+    }
+    environment.pop("MPLBACKEND", None)
+    notebook = nbformat.read(here / path.name, as_version=4)
+    nbclient.NotebookClient(
+        notebook,
+        timeout=900,
+        kernel_name="python3",
+        coalesce_streams=True,
+        record_timing=False,
+        resources={"metadata": {"path": str(here)}},
+    ).execute(env=environment)
+    notebook["metadata"] = METADATA
+    return notebook
+
+
+def differences(committed, fresh):
+    """What of the committed outputs another run does not confirm, as lines of text."""
+    found = []
+    for old, new in zip(code_cells(committed), code_cells(fresh), strict=True):
+        for what, a, b in [
+            ("execution count", old["execution_count"], new["execution_count"]),
+            ("outputs", kinds(old), kinds(new)),
+        ]:
+            if a != b:
+                found.append(f"{old['id']}: {what}: {a}, now {b}")
+        for a, b in zip(old["outputs"], new["outputs"], strict=False):
+            found += [f"{old['id']}: {line}" for line in differ(a, b)]
+    return found
+
+
+def kinds(cell):
+    """The kinds of a cell's outputs: which stream, or which MIME types."""
+    return [
+        output.get("name") or sorted(output.get("data", {})) or output["output_type"]
+        for output in cell["outputs"]
+    ]
+
+
+def differ(old, new):
+    if "text" in old and "text" in new:
+        yield from differ_in_text(text(old["text"]), text(new["text"]))
+    pair = old.get("data", {}), new.get("data", {})
+    if all("text/plain" in data for data in pair):
+        yield from differ_in_text(*(text(data["text/plain"]) for data in pair))
+    if all("image/png" in data for data in pair):
+        yield from differ_in_picture(*(text(data["image/png"]) for data in pair))
+
+
+def differ_in_text(old, new):
+    old, new = old.splitlines(), new.splitlines()
+    if len(old) != len(new):
+        yield f"{len(old)} lines, now {len(new)}"
+    for a, b in zip(old, new, strict=False):
+        if not same_line(a, b):
+            yield f"{a!r}, now {b!r}"
+
+
+def same_line(old, new):
+    """Whether two lines agree, but for what another processor's rounding changes."""
+    epochs = EPOCH_LINE.fullmatch(old), EPOCH_LINE.fullmatch(new)
+    if all(epochs):
+        (i, loss, accuracy), (j, new_loss, new_accuracy) = (e.groups() for e in epochs)
+        return (
+            i == j
+            and math.isclose(float(accuracy), float(new_accuracy), abs_tol=0.003)
+            # The loss goes down to 1e-11, where it is rounding alone.
+            and math.isclose(float(loss), float(new_loss), rel_tol=0.01, abs_tol=1e-5)
+        )
+    return NUMBER.sub("#", old) == NUMBER.sub("#", new) and all(
+        a == b or ("." in a + b and math.isclose(float(a), float(b), abs_tol=0.003))
+        for a, b in zip(NUMBER.findall(old), NUMBER.findall(new), strict=True)
+    )
+
+
+def differ_in_picture(old, new):
+    """Compares two PNGs on a coarse grid, which fonts and rounding hardly change."""
+    if old == new:
+        return
+    np = pytest.importorskip("numpy")
+    image = pytest.importorskip("matplotlib.image")
+
+    def coarse(png):
+        pixels = image.imread(io.BytesIO(base64.b64decode(png)), format="png")
+        gray = pixels[..., :3].mean(axis=-1)
+        rows = np.array_split(gray, 20, axis=0)
+        return gray.shape, np.array(
+            [[tile.mean() for tile in np.array_split(row, 50, axis=1)] for row in rows]
+        )
+
+    (old_shape, old), (new_shape, new) = coarse(old), coarse(new)
+    if not np.allclose(old_shape, new_shape, rtol=0.05):
+        yield f"picture of {old_shape} pixels, now {new_shape}"
+    off = np.abs(old - new).mean()
+    if off > 0.01:
+        yield f"another picture: on average {off:.3f} of the scale from white to black"
+
+
+def tree(folder):
+    return {path.relative_to(folder) for path in folder.rglob("*")}
+
+
+def noise(notebook):
+    """All outputs but printed text and pictures: errors, stderr, stray displays."""
+    return [
+        output
+        for cell in code_cells(notebook)
+        for output in cell["outputs"]
+        if output.get("name") != "stdout" and "image/png" not in output.get("data", {})
+    ]
+
+
+def replace_text(notebook, cell_id, old, new):
+    output = printed(notebook, cell_id)
+    before = text(output["text"])
+    output["text"] = before.replace(old, new)
+    assert output["text"] != before
