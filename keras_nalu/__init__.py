@@ -44,11 +44,11 @@ if TYPE_CHECKING:
     from keras_nalu.metrics import IsCloseAccuracy as IsCloseAccuracy
     from keras_nalu.metrics import LastBatchLoss as LastBatchLoss
     from keras_nalu.metrics import SparsityError as SparsityError
-    from keras_nalu.saving import load_model as load_model
-    from keras_nalu.tensorboard import TensorBoard as TensorBoard
     from keras_nalu.models import Model as Model
     from keras_nalu.models import Population as Population
     from keras_nalu.models import Sequential as Sequential
+    from keras_nalu.saving import load_model as load_model
+    from keras_nalu.tensorboard import TensorBoard as TensorBoard
 
     __version__: str
 

@@ -1,10 +1,10 @@
 """Every private name of Keras that the package uses, and the public one it waits for.
 
-| name                          | Keras  | what a public name would have to say         |
-|-------------------------------|--------|----------------------------------------------|
-| `Variable._initializer`       | 3.15.1 | what gives a weight its initial value        |
-| `TensorBoard._should_trace`   | 3.15.1 | whether the callback profiles any batch      |
-| `Optimizer._use_weight_decay` | 3.15.1 | whether a weight is left out of weight decay |
+| name                          | Keras  | what a public name would have to say        |
+|-------------------------------|--------|---------------------------------------------|
+| `Variable._initializer`       | 3.15.1 | what gives a weight its initial value       |
+| `TensorBoard._should_trace`   | 3.15.1 | whether the callback profiles any batch     |
+| `Optimizer._use_weight_decay` | 3.15.1 | whether a weight is left out of its decay   |
 """
 
 

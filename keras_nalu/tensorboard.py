@@ -93,20 +93,9 @@ class TensorBoard(keras.callbacks.TensorBoard):
         self._configuration = _configuration(self.model, self.params)
         super().on_train_begin(logs)
 
-    def on_train_batch_end(self, batch, logs=None):
-        # Only now every model is built and the names of its metrics are known.
-        if self._configuration is not None:
-            metrics = ", ".join(logs) if isinstance(logs, dict) else ""
-            self._describe(self._configuration | {"metrics": metrics} | self.config)
-            self._configuration = None
-            self._arithmetic = [
-                layer
-                for layer in walk_layers(self.model)
-                if isinstance(layer, ArithmeticLayer) and layer.built
-            ]
-        super().on_train_batch_end(batch, logs)
-
     def on_epoch_end(self, epoch, logs=None):
+        if self._configuration is not None:
+            self._begin(logs or {})
         self._epoch = epoch
         if self.kernel_freq and epoch % self.kernel_freq == 0:
             self._record_kernels()
@@ -122,6 +111,17 @@ class TensorBoard(keras.callbacks.TensorBoard):
             self._record_kernels()
         self._model_writer.close()
         super().on_train_end(logs)
+
+    def _begin(self, logs):
+        """Only after an epoch every model is built, and its metrics have names."""
+        metrics = ", ".join(name for name in logs if not name.startswith("val_"))
+        self._describe(self._configuration | {"metrics": metrics} | self.config)
+        self._configuration = None
+        self._arithmetic = [
+            layer
+            for layer in walk_layers(self.model)
+            if isinstance(layer, ArithmeticLayer) and layer.built
+        ]
 
     def _describe(self, configuration):
         import tensorflow as tf
@@ -186,11 +186,14 @@ def _configuration(model, params):
     def name(loss):
         return str(getattr(loss, "name", getattr(loss, "__name__", loss)))
 
-    rate = keras.ops.convert_to_numpy(model.optimizer.learning_rate)
+    optimizer = {}
+    if model.optimizer is not None:
+        rate = keras.ops.convert_to_numpy(model.optimizer.learning_rate)
+        optimizer["optimizer"] = type(model.optimizer).__name__
+        optimizer["learning rate"] = f"{float(rate):g}"
     return {
         "model": f"{model.name} ({type(model).__name__})",
-        "optimizer": type(model.optimizer).__name__,
-        "learning rate": f"{float(rate):g}",
+        **optimizer,
         "loss": ", ".join(map(name, keras.tree.flatten(model.loss))),
         "epochs": params["epochs"],
         "steps per epoch": params["steps"],

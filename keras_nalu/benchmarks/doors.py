@@ -5,7 +5,7 @@ seed of its own and may begin again in every epoch (`Draws`), and products that 
 digits of float32 on a GPU (`matmul`, `linear`, `clip`).
 """
 
+from keras_nalu.models.feeds.drawn import Draws as Draws
 from keras_nalu.ops import clip as clip
 from keras_nalu.ops import linear as linear
 from keras_nalu.ops import matmul as matmul
-from keras_nalu.training.draws import Draws as Draws

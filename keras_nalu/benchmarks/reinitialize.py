@@ -139,14 +139,10 @@ class INALUReinitialize(keras.callbacks.Callback):
         self._count = np.zeros(self._members, int)
         # Of every epoch and member: batches, mean and deviation of their losses.
         self._epochs = np.zeros((3, 0, self._members))
-        self._batches = 0
 
     @property
     def reinitialized(self):
         return self._count.copy() if self._is_population else int(self._count[0])
-
-    def on_train_batch_end(self, batch, logs=None):
-        self._batches = batch + 1
 
     def on_epoch_end(self, epoch, logs=None):
         logs = self.model.member_logs if self._is_population else logs or {}
@@ -159,7 +155,9 @@ class INALUReinitialize(keras.callbacks.Callback):
         mean, deviation = logs[self.monitor], 0.0
         if self.monitor == "loss":
             deviation = logs.get("batch_loss_deviation", 0.0)
-        row = [np.resize(a, self._members) for a in (self._batches, mean, deviation)]
+        row = [
+            np.resize(a, self._members) for a in (self.params["steps"], mean, deviation)
+        ]
         self._epochs = np.append(self._epochs, np.array(row)[:, None], axis=1)
 
     def on_epoch_begin(self, epoch, logs=None):
