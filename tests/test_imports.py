@@ -1,6 +1,7 @@
 """Who imports whom: the arrows that keep a layer's file the paper's equation."""
 
 import ast
+import graphlib
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ FILES = {path.relative_to(ROOT).as_posix(): path for path in ROOT.rglob("*.py")}
 WEIGHTS = {"initializers", "constraints", "regularizers", "lines", "ops", "expect"}
 LAYERS = {"layers"} | WEIGHTS
 MEASURES = {"losses", "metrics"}
-RUN = {"datasets", "formulas", "training", "callbacks", "tensorboard"}
+RUN = {"datasets", "formulas", "models", "callbacks", "tensorboard"}
 FILES_OF_MODELS = {"saving", "exporting", "backup"}
 #: Room -> the rooms below it, that it may import.
 ARROWS = {
@@ -27,14 +28,15 @@ ARROWS = {
         *("quiet", "__init__"),
     },
     "quiet": set(),
-    "training": MEASURES | LAYERS,
+    "models": MEASURES | LAYERS | {"private"},
+    "private": set(),
     "formulas": LAYERS,
     "callbacks": LAYERS,
     "tensorboard": LAYERS | {"graph", "__init__"},
     "graph": {"layers"},
-    "saving": {"training"} | LAYERS,
+    "saving": {"models"} | LAYERS,
     "exporting": {"graph"},
-    "backup": LAYERS,
+    "backup": LAYERS | {"models"},
     "datasets": {"expect"},
     "losses": {"ops", "expect"},
     "metrics": {"ops", "expect"},
@@ -53,7 +55,7 @@ DELIBERATE = {
     # Files of version 2.0 name a metric that is there now.
     ("saving.py", "benchmarks"),
     ("benchmarks/doors.py", "ops"),
-    ("benchmarks/doors.py", "training"),
+    ("benchmarks/doors.py", "models"),
     # SparsityError looks for the layers of a model.
     ("metrics.py", "layers"),
 }
@@ -61,7 +63,7 @@ DELIBERATE = {
 FRAMEWORKS = {"tensorflow", "jax", "torch"}
 #: Room -> what it may import, inside functions, beside Keras and NumPy.
 THIRD_PARTY = {
-    "training": FRAMEWORKS,
+    "models": FRAMEWORKS | {"pandas"},
     "tensorboard": FRAMEWORKS | {"tensorboard"},
     "graph": FRAMEWORKS,
     "saving": FRAMEWORKS,
@@ -75,6 +77,10 @@ THIRD_PARTY = {
     "quiet": {"tensorflow"},
     "formulas": {"sympy"},
 }
+#: Files that nobody imports but where that framework is meant.
+OF_ONE_FRAMEWORK = (
+    *("models/backends/jax.py", "models/backends/tensorflow.py", "quiet.py"),
+)
 
 
 def room(file):
@@ -109,9 +115,29 @@ def test_arrows_go_down(file):
             assert target in allowed or (file, target) in DELIBERATE, module
         elif top not in sys.stdlib_module_names and top not in ("keras", "numpy"):
             assert top in THIRD_PARTY.get(room(file), ()), module
-            # Loading TensorFlow is what `quiet` is for.
-            assert inside or file == "quiet.py", f"{module}: at the top of the file"
+            assert inside or file in OF_ONE_FRAMEWORK, f"{module}: at the top"
         assert not module.startswith("keras.src"), module
+
+
+def test_files_import_each_other_in_no_circle():
+    """Not through functions, either."""
+    modules = {
+        file.removesuffix(".py").removesuffix("/__init__").replace("/", "."): file
+        for file in FILES
+    }
+    arrows = {}
+    for file, path in FILES.items():
+        below = arrows.setdefault(file, set())
+        for module, _ in imports(path):
+            name = module.removeprefix("keras_nalu.")
+            while name and name not in modules:
+                name = name.rpartition(".")[0]
+            if name and module.startswith("keras_nalu."):
+                target = modules[name]
+                if (file, room(target)) not in DELIBERATE and target != file:
+                    below.add(target)
+    # Raises CycleError, which names the files.
+    assert [*graphlib.TopologicalSorter(arrows).static_order()]
 
 
 @pytest.mark.parametrize("file", FILES)

@@ -286,6 +286,6 @@ class ReinitializeByError(INALUReinitialize):
         self._error = np.asarray(self.errors())
 
     def on_epoch_end(self, epoch, logs=None):
-        steps = np.full(self._members, self._batches)
+        steps = np.full(self._members, self.params["steps"])
         row = np.array([steps, self._error, np.zeros(self._members)])
         self._epochs = np.append(self._epochs, row[:, None], axis=1)

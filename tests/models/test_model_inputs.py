@@ -74,19 +74,7 @@ OTHERS = {
         "delete",
         is_flag,
     ),
-    "TensorBoard log_dir": (make(keras_nalu.TensorBoard), "log_dir", is_path),
-    "TensorBoard histogram_freq": (
-        make(keras_nalu.TensorBoard),
-        "histogram_freq",
-        count(0),
-    ),
-    "TensorBoard write_graph": (make(keras_nalu.TensorBoard), "write_graph", is_flag),
     "TensorBoard kernel_freq": (make(keras_nalu.TensorBoard), "kernel_freq", count(0)),
-    "TensorBoard config": (
-        make(keras_nalu.TensorBoard),
-        "config",
-        lambda v: v is None or isinstance(v, dict),
-    ),
     "Sequential layers": (
         make(keras_nalu.Sequential),
         "layers",
