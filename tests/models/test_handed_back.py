@@ -211,6 +211,7 @@ def test_what_was_traced_is_made_anew(how):
 
 
 @pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize` method")
+@pytest.mark.filterwarnings("ignore:`model.quantize")
 def test_quantized_it_is_evaluated_as_it_is():
     def run(cls):
         model = line(cls)
