@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_nalu import expect
+from keras_nalu import expect, private
 from keras_nalu.layers.base import walk_layers
 from keras_nalu.models.run import current
 
@@ -105,7 +105,7 @@ class BackupAndRestore(keras.callbacks.CallbackList):
 
     def on_epoch_begin(self, epoch, logs=None):
         # Keras leaves it, and the next `fit` would begin there, too.
-        self.model._initial_epoch = None
+        private.begin_at(self.model, None)
         super().on_epoch_begin(epoch, logs)
 
     def on_epoch_end(self, epoch, logs=None):
@@ -121,7 +121,7 @@ class BackupAndRestore(keras.callbacks.CallbackList):
 
     def on_train_end(self, logs=None):
         super().on_train_end(logs)
-        self.model._initial_epoch = None
+        private.begin_at(self.model, None)
         self.model.history.epoch = self._epochs
         if self.delete:
             self.path.unlink(missing_ok=True)
@@ -217,9 +217,9 @@ class BackupAndRestore(keras.callbacks.CallbackList):
         model.history.history = {name: [*v] for name, v in self._history.items()}
         # As Keras' own does: there is no public way to tell `fit`.
         if state["stopped"]:
-            model._initial_epoch = self.params["epochs"]
+            private.begin_at(model, self.params["epochs"])
         elif self._epochs:
-            model._initial_epoch = self._epochs[-1] + 1
+            private.begin_at(model, self._epochs[-1] + 1)
 
     def _description(self):
         """What a backup must have in common with the training that it is for."""
@@ -259,10 +259,8 @@ def _variables(model):
 
 def _state_of(callback):
     if isinstance(callback, keras.callbacks.TensorBoard):
-        # Keras counts batches and holds the writers under private names alone.
-        for writer in callback._writers.values():
-            writer.flush()
-        counts = callback._global_train_batch, callback._global_test_batch
+        private.flush(callback)
+        counts = private.batch_counts(callback)
         return {"counts": counts, "files": _event_files(callback)}
     if isinstance(callback, _WRITERS):
         return {}
@@ -278,7 +276,7 @@ def _restore_callback(callback, state):
     if not isinstance(callback, keras.callbacks.TensorBoard):
         vars(callback).update(state)
         return
-    callback._global_train_batch, callback._global_test_batch = state["counts"]
+    private.set_batch_counts(callback, state["counts"])
     # Not of the folders below: they may be other trainings'.
     for file, size in state["files"].items():
         path = Path(callback.log_dir, file)

@@ -2,10 +2,33 @@
 
 | name                          | Keras  | what a public name would have to say        |
 |-------------------------------|--------|---------------------------------------------|
+| `Model._initial_epoch`        | 3.15.1 | at which epoch a running `fit` is to go on  |
+| `TensorBoard._global_*_batch` | 3.15.1 | how many batches the callback has counted   |
+| `TensorBoard._writers`        | 3.15.1 | that what it has written is to be flushed   |
 | `Variable._initializer`       | 3.15.1 | what gives a weight its initial value       |
 | `TensorBoard._should_trace`   | 3.15.1 | whether the callback profiles any batch     |
 | `Optimizer._use_weight_decay` | 3.15.1 | whether a weight is left out of its decay   |
 """
+
+
+def begin_at(model, epoch):
+    """Has the `fit` that begins go on at this epoch; `None` leaves that to `fit`."""
+    model._initial_epoch = epoch
+
+
+def flush(tensorboard):
+    """Writes what a `keras.callbacks.TensorBoard` holds."""
+    for writer in tensorboard._writers.values():
+        writer.flush()
+
+
+def batch_counts(tensorboard):
+    """How many batches of training and of evaluation it has counted."""
+    return tensorboard._global_train_batch, tensorboard._global_test_batch
+
+
+def set_batch_counts(tensorboard, counts):
+    tensorboard._global_train_batch, tensorboard._global_test_batch = counts
 
 
 def initializer_of(variable):

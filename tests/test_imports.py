@@ -36,7 +36,7 @@ ARROWS = {
     "graph": {"layers"},
     "saving": {"models"} | LAYERS,
     "exporting": {"graph"},
-    "backup": LAYERS | {"models"},
+    "backup": LAYERS | {"models", "private"},
     "datasets": {"expect"},
     "losses": {"ops", "expect"},
     "metrics": {"ops", "expect"},

@@ -239,9 +239,14 @@ class Sequential(Model, keras.Sequential):
         super().__init__(layers=layers, trainable=trainable, name=name)
 
 
-#: Keras has no public name for it.
-_KerasFunctional = type(keras.Model((_x := keras.Input(())), _x))
-del _x
+def _functional_of_keras():
+    """The class of Keras' functional models, for which it has no public name."""
+    # Named, so that the models of whoever imports this have the names they would have.
+    x = keras.Input((), name="x")
+    return type(keras.Model(x, x, name="identity"))
+
+
+_KerasFunctional = _functional_of_keras()
 
 
 @keras.saving.register_keras_serializable(package="keras_nalu")
