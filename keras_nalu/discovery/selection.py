@@ -1,0 +1,219 @@
+"""Which formula to believe: constants refitted, terms pruned, constants made simple,
+description lengths compared."""
+
+import dataclasses
+import math
+
+import numpy as np
+
+from keras_nalu.discovery.forms import Form, simple
+
+#: Two formulas whose description lengths differ by less (in nats) are undecided.
+UNDECIDED = 5.0
+
+
+def refit(form, problem, steps=12):
+    """The form with the constants that fit best: Levenberg-Marquardt in y."""
+    best, loss, damping = form, problem.mse(form), 1e-6
+    root = np.sqrt(problem.weight)[:, None]
+    for _ in range(steps):
+        problem.clock.check()
+        y, jacobian = best.value_and_jacobian(problem.X)
+        residual = problem.y - y
+        if not (np.isfinite(jacobian).all() and np.isfinite(residual).all()):
+            break
+        jacobian = jacobian * root
+        norm = np.linalg.norm(jacobian, axis=0)
+        norm[norm == 0] = 1
+        U, s, Vt = np.linalg.svd(jacobian / norm, full_matrices=False)
+        target = U.T @ (residual * root[:, 0])
+        before = loss
+        for _ in range(6):
+            step = Vt.T @ (s / (s**2 + damping) * target) / norm
+            trial = best.replace(best.parameters + step)
+            found = problem.mse(trial)
+            if found < loss:
+                best, loss, damping = trial, found, damping / 30
+                break
+            damping = max(damping, 1e-12) * 30
+        if before - loss <= 1e-10 * before or loss < (1e-15 * problem.scale) ** 2:
+            break
+    return best
+
+
+def errors(form, problem):
+    """The standard error of each of `form.parameters`."""
+    y, jacobian = form.value_and_jacobian(problem.X)
+    jacobian = jacobian * np.sqrt(problem.weight)[:, None]
+    mse = floored(problem.mse(form), problem)
+    with np.errstate(all="ignore"):
+        norm = np.linalg.norm(jacobian, axis=0)
+        norm[norm == 0] = 1
+        if not np.isfinite(jacobian).all():
+            return np.full(len(norm), np.inf)
+        inverse = np.linalg.pinv((jacobian / norm).T @ (jacobian / norm))
+        return np.sqrt(np.maximum(mse * np.diag(inverse), 0)) / norm
+
+
+def floored(mse, problem):
+    """The error below which nothing is gained is that of rounding."""
+    return max(mse, (problem.floor * problem.scale) ** 2, 1e-300)
+
+
+def constant_cost(value, size):
+    """Nats for one constant: a simple number is cheaper than a measured one."""
+    close = simple(value)
+    if close is not None:
+        cost = math.log(1 + abs(close.numerator)) + math.log(close.denominator)
+        return min(cost, 0.5 * math.log(size) + 1)
+    return 0.5 * math.log(size) + 1
+
+
+def description_length(form, problem):
+    """`n/2 log mse`, and what the structure and its constants cost, in nats."""
+    size = problem.size
+    variables = math.log(problem.X.shape[1] + 1)
+    loss = floored(problem.mse(form), problem) / max(problem.scale, 1e-300) ** 2
+    cost = 0.5 * size * math.log(loss)
+    cost += sum(constant_cost(value, size) for value in form.parameters)
+    for power in form.powers:
+        cost += variables + math.log(1 + 2 * abs(power)) + bool(power % 1)
+    return cost
+
+
+def prune(form, problem):
+    """Leave out terms while the description length falls."""
+    best, length = form, description_length(form, problem)
+    while len(best.parameters) > 1:
+        error = errors(best, problem)[1:]
+        with np.errstate(all="ignore"):
+            sure = np.abs(best.parameters[1:]) / error
+        better = None
+        for index in np.argsort(sure)[:2]:
+            trial = refit(best.without(index + 1), problem)
+            found = description_length(trial, problem)
+            if found < length:
+                better, length = trial, found
+                break
+        if better is None:
+            return best
+        best = better
+    return best
+
+
+def simplify(form, problem):
+    """Make constants simple numbers while the description length falls."""
+    best, length = form, description_length(form, problem)
+    fixed = np.zeros(len(best.parameters), bool)
+    error = errors(best, problem)
+    order = np.argsort(error / np.maximum(np.abs(best.parameters), 1e-300))[::-1]
+    for index in order:
+        value = best.parameters[index]
+        for trial_value in candidates(value, error[index]):
+            parameters = best.parameters
+            parameters[index] = trial_value
+            fixed[index] = True
+            trial = refit_free(best.replace(parameters), problem, fixed)
+            found = description_length(trial, problem)
+            if found < length:
+                best, length = trial, found
+                break
+            fixed[index] = False
+    return best
+
+
+def candidates(value, error):
+    """Simple numbers within four standard errors of `value`, the simplest first."""
+    if not math.isfinite(error) or error > 0.25 * abs(value):
+        return []
+    near = {}
+    for denominator in 1, 2, 3, 4, 5, 6, 8, 10, 12:
+        close = round(value * denominator) / denominator
+        if close and abs(close - value) <= max(4 * error, 1e-9 * abs(value)):
+            fraction = simple(close)
+            if fraction is not None:
+                near[close] = math.log(1 + abs(fraction.numerator)) + math.log(
+                    fraction.denominator
+                )
+    return sorted(near, key=near.__getitem__)[:2]
+
+
+def refit_free(form, problem, fixed):
+    """One Gauss-Newton step, twice, in the constants that are not fixed."""
+    root = np.sqrt(problem.weight)
+    for _ in range(2):
+        if fixed.all():
+            break
+        y, jacobian = form.value_and_jacobian(problem.X)
+        if not (np.isfinite(jacobian).all() and np.isfinite(y).all()):
+            break
+        jacobian = jacobian[:, ~fixed] * root[:, None]
+        norm = np.linalg.norm(jacobian, axis=0)
+        norm[norm == 0] = 1
+        step = np.linalg.lstsq(jacobian / norm, (problem.y - y) * root, rcond=1e-12)[0]
+        parameters = form.parameters
+        parameters[~fixed] += step / norm
+        form = form.replace(parameters)
+    return form
+
+
+@dataclasses.dataclass
+class Candidate:
+    """A form, its loss and its description length."""
+
+    form: Form
+    loss: float
+    length: float
+
+
+class Pool:
+    """The formulas found so far, the best of every complexity."""
+
+    def __init__(self, problem):
+        self.problem = problem
+        self.candidates: list[Candidate] = []
+
+    def add(self, form, exact=False):
+        """Take a form in, its constants refitted and made simple."""
+        if exact:
+            form = simplify(form, self.problem)
+        elif math.isfinite(self.problem.mse(form)):
+            form = prune(refit(form, self.problem), self.problem)
+            form = simplify(form, self.problem)
+        loss = self.problem.mse(form)
+        length = description_length(form, self.problem)
+        if math.isfinite(loss) and all(np.isfinite(form.parameters)):
+            self.candidates.append(Candidate(form, loss, length))
+        return form
+
+    @property
+    def best(self):
+        """The candidate of the shortest description."""
+        return min(self.candidates, key=lambda c: (c.length, c.form.complexity))
+
+    def distinct(self):
+        """The candidates, shortest description first, each function once."""
+        kept: list[tuple[Candidate, np.ndarray]] = []
+        order = sorted(self.candidates, key=lambda c: (c.length, c.form.complexity))
+        for candidate in order:
+            values = candidate.form(self.problem.X)
+            size = np.sqrt(np.mean(values**2))
+            for other, known in kept:
+                same = np.abs(values - known).max() <= 1e-9 * size
+                if same and other.form.complexity <= candidate.form.complexity:
+                    break
+            else:
+                kept.append((candidate, values))
+        return [candidate for candidate, _ in kept]
+
+    def front(self):
+        """The distinct candidates that no simpler one beats, the simplest first."""
+        front: list[Candidate] = []
+        ranked = sorted(self.distinct(), key=lambda c: (c.form.complexity, c.loss))
+        floor = floored(0.0, self.problem)
+        for candidate in ranked:
+            if not front or max(candidate.loss, floor) < 0.999999 * max(
+                front[-1].loss, floor
+            ):
+                front.append(candidate)
+        return front
