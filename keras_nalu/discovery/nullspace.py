@@ -27,12 +27,12 @@ MOST_TERMS = 30
 
 
 def relations(problem):
-    """Forms that are exact on every row of the problem, one at most.
+    """Forms that are exact on every row of the problem.
 
     Small boxes of all reductions come before large ones: an approximation of high
     degree must not be met before the relation.
     """
-    few = problem.rows(spread_rows(len(problem.y), 2000))
+    few = problem.rows(spread_rows(len(problem.y), 1500))
     d = problem.X.shape[1]
     stages = [lambda: [identity(d)]]
     stages += [functools.partial(reductions, few, kind) for kind in kinds(few)]
@@ -48,7 +48,6 @@ def relations(problem):
             for form in solutions(few, reduction, box):
                 if problem.exact(form):
                     yield form
-                    return
 
 
 def solutions(problem, reduction, exponents):

@@ -173,18 +173,29 @@ class Pool:
         self.problem = problem
         self.candidates: list[Candidate] = []
 
-    def add(self, form, exact=False):
-        """Take a form in, its constants refitted and made simple."""
+    def add(self, form, exact=False, bare=False):
+        """Take a form in, its constants refitted and made simple; `exact` ones keep
+        their terms. Of a `bare` one the fitted constants come in, too."""
+        if bare:
+            self.take(form)
         if exact:
             form = simplify(form, self.problem)
         elif math.isfinite(self.problem.mse(form)):
             form = prune(refit(form, self.problem), self.problem)
             form = simplify(form, self.problem)
+        self.take(form)
+        return form
+
+    def take(self, form):
+        """Take a form in as it is, if it has a value on every row."""
         loss = self.problem.mse(form)
         length = description_length(form, self.problem)
-        if math.isfinite(loss) and all(np.isfinite(form.parameters)):
+        if math.isfinite(loss) and np.isfinite(form.parameters).all():
             self.candidates.append(Candidate(form, loss, length))
-        return form
+
+    def length(self, form):
+        """The description length of a form on the pool's problem."""
+        return description_length(form, self.problem)
 
     @property
     def best(self):

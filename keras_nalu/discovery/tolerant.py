@@ -1,0 +1,236 @@
+"""The search where y carries noise, or fewer digits than float64.
+
+    g = (sum_k c_k u^p_k)^q        and        g^s = N(u) / D(u)
+
+Both are linear in their coefficients once a smooth fit of g stands where g would be
+raised to a power or multiplied (a generalized linear model's working response): sparse
+sums are sought among the monomials of u, put back into y, refitted there, and pruned
+by description length. What they give is the next smooth fit.
+"""
+
+import itertools
+import math
+
+import numpy as np
+
+from keras_nalu.discovery.forms import monomials
+from keras_nalu.discovery.library import Beam
+from keras_nalu.discovery.powers import (
+    Smooth,
+    count,
+    kinds,
+    positive,
+    reductions,
+    total_degree,
+)
+
+#: Powers of one bracket.
+LINKS = 1.0, -1.0, 0.5, -0.5, 2.0, -2.0
+
+
+def fill(problem, pool, tell):
+    """Add what is found in the noise to the pool."""
+    for reduction in all_reductions(problem):
+        tell(f"sparse formulas of {len(reduction.groups)} groups")
+        task = Task.of(problem, reduction)
+        if task is None:
+            continue
+        for link in LINKS:
+            if task.bracket(link, pool):
+                return
+        for root in {1, round(1 / problem.step)}:
+            if task.quotient(root, pool):
+                return
+
+
+def all_reductions(problem):
+    """Those of every kind of smooth fit, each once, the fewest variables first."""
+    rows = np.linspace(0, len(problem.y) - 1, min(len(problem.y), 5000)).astype(int)
+    few = problem.rows(np.unique(rows))
+    found = {}
+    for kind in kinds(few):
+        for reduction in reductions(few, kind):
+            key = reduction.shared.tobytes(), reduction.groups.tobytes()
+            found.setdefault(key, reduction)
+    return sorted(found.values(), key=lambda r: len(r.groups))
+
+
+class Task:
+    """One reduction of the problem, and the current smooth fit of g."""
+
+    def __init__(self, problem, reduction, u, g, outer):
+        self.problem, self.reduction = problem, reduction
+        self.u, self.g, self.outer = u, g, outer
+        self.weight = problem.weight * outer**2
+        self.start = smooth_values(self)
+
+    @classmethod
+    def of(cls, problem, reduction):
+        """The task, or None where the reduction has no finite values."""
+        applied = reduction.apply(problem)
+        return None if applied is None else cls(problem, reduction, *applied)
+
+    def bracket(self, link, pool):
+        """Sparse sums under one power; True when one is exact up to y's digits."""
+        power = 1 / link
+        if link != 1 and not (self.start > 0).all():
+            return False
+        exponents = laurent(self.u)
+        columns = monomials(self.u, exponents)
+        if not np.isfinite(columns).all():
+            return False
+        fit, seen = self.start, set()
+        for _ in range(3):
+            # g = eta^q with eta = g^(1/q), linearised at the fit.
+            with np.errstate(all="ignore"):
+                slope = power * fit ** (power - 1)
+                response = fit**power + slope * (self.g - fit)
+                weight = self.weight / slope**2
+            one = np.array([1.0]), np.zeros((1, self.u.shape[1]))
+            pairs = self.supports(columns, response, weight, pool)
+            forms = [
+                self.reduction.form((found, exponents[chosen]), one, link)
+                for chosen, found in pairs
+            ]
+            best, done = self.offer(forms, pool, seen)
+            if done:
+                return True
+            if best is None or link == 1:
+                return False
+            fit = best(self.problem.X) / self.outer
+            if not (np.isfinite(fit).all() and (fit > 0).all()):
+                return False
+        return False
+
+    def quotient(self, root, pool):
+        """Sparse rational functions; True when one is exact up to y's digits."""
+        k = self.u.shape[1]
+        degree = max((m for m in range(1, 5) if count(k, m) <= 24), default=1)
+        exponents = total_degree(k, degree)
+        columns = monomials(self.u, exponents)
+        if root != 1 and not (self.start > 0).all():
+            return False
+        fit, below, seen = self.start, np.ones(len(self.g)), set()
+        for _ in range(3):
+            slope = root * fit ** (root - 1)
+            z = fit**root
+            both = np.concatenate([columns, -z[:, None] * columns[:, 1:]], axis=1)
+            with np.errstate(all="ignore"):
+                weight = self.weight / (slope * below) ** 2
+            response = z + slope * (self.g - fit)
+            forms = []
+            for chosen, found in self.supports(both, response, weight, pool):
+                top = chosen < len(exponents)
+                if not top.any() or top.all():
+                    continue
+                lower = chosen[~top] - len(exponents) + 1
+                denominator = (
+                    np.r_[1.0, found[~top]],
+                    np.r_[exponents[:1], exponents[lower]],
+                )
+                numerator = found[top], exponents[chosen[top]]
+                forms.append(self.reduction.form(numerator, denominator, 1 / root))
+            best, done = self.offer(forms, pool, seen)
+            if done:
+                return True
+            if best is None or len(best.brackets) < 1:
+                return False
+            fit = best(self.problem.X) / self.outer
+            below = 1.0
+            for bracket in best.brackets:
+                if bracket.power < 0:
+                    inner = monomials(self.problem.X, bracket.exponents)
+                    below = below * (inner @ bracket.coefficients)
+            if not np.isfinite(fit).all() or (root != 1 and not (fit > 0).all()):
+                return False
+        return False
+
+    def supports(self, columns, response, weight, pool):
+        """The likeliest (columns, coefficients), by the description length of the
+        linear model."""
+        usable = np.isfinite(response) & np.isfinite(weight) & (weight > 0)
+        usable &= np.isfinite(columns).all(axis=1)
+        if usable.sum() < 0.9 * len(response):
+            return []
+        size = self.problem.size
+        root = np.sqrt(weight[usable])
+        beam = Beam(columns[usable], response[usable], root)
+        most = int(min(12, columns.shape[1], size // 4))
+        floor = size * (self.problem.floor * self.problem.scale) ** 2
+        cost = 0.5 * math.log(size) + 3
+        ranked = []
+        for terms, states in beam.search(most, 6, self.problem.clock.check).items():
+            for support, error in states.items():
+                if terms:
+                    error = max(error, floor) / size / self.problem.scale**2
+                    length = 0.5 * size * math.log(error) + cost * terms
+                    ranked.append((length, support))
+        ranked.sort()
+        pairs = []
+        for length, support in ranked[:4]:
+            if length > pool.best.length + 30 + 0.05 * size:
+                break
+            found = beam.solve(support)[0] / beam.norm[list(support)]
+            pairs.append((np.array(support), found))
+        return pairs
+
+    def offer(self, forms, pool, seen):
+        """The best of the forms in the pool, None if all are known; and whether it is
+        exact up to the digits of y."""
+        best, length = None, np.inf
+        for form in forms:
+            key = tuple(bracket.exponents.tobytes() for bracket in form.brackets)
+            if key in seen:
+                continue
+            seen.add(key)
+            added = pool.add(form)
+            found = pool.length(added)
+            if found < length:
+                best, length = added, found
+        digits = self.problem.digits
+        done = best is not None and digits > self.problem.floor
+        return best, done and self.problem.exact(best, digits)
+
+
+def smooth_values(task):
+    """g without noise, by the polynomial of u, or of log u, that errs least."""
+    problem, reduction = task.problem, task.reduction
+    k = task.u.shape[1]
+    found = []
+    degree = max((m for m in range(1, 7) if count(k, m) <= min(len(task.g) // 8, 150)))
+    scale = np.maximum(np.abs(task.u).max(axis=0), 1e-300)
+    design = monomials(task.u / scale, total_degree(k, degree))
+    root = np.sqrt(task.weight)
+    fit = np.linalg.lstsq(design * root[:, None], task.g * root, rcond=1e-10)[0]
+    found.append(design @ fit)
+    used = positive(problem)
+    if used is not None and used[2].all() and (task.g > 0).all():
+        smooth = Smooth(problem, used[0], "absolute", reduction)
+        found.append(np.exp(np.clip(smooth.values, -600, 600)))
+    errors = [float(((task.g - fit) ** 2 * task.weight).sum()) for fit in found]
+    return found[int(np.argmin(errors))]
+
+
+def laurent(u):
+    """Exponents of sparse sums: of whole powers, of both signs where u has no zero,
+    the fewer the more variables there are."""
+    k = u.shape[1]
+    whole = (u != 0).all()
+    if k == 1:
+        reach = np.arange(-4 if whole else 0, 5)
+        return reach[np.argsort(np.abs(reach), kind="stable"), None].astype(float)
+    most = {2: 4, 3: 3, 4: 3, 5: 3}.get(k, 2)
+    if k > 12:
+        most = 1
+    rows = []
+    for total in range(most + 1):
+        for powers in total_degree(k, total):
+            if powers.sum() != total:
+                continue
+            used = np.flatnonzero(powers)
+            signs = itertools.product(*[(1, -1) if whole else (1,)] * len(used))
+            for sign in signs:
+                row = powers.copy()
+                row[used] *= sign
+                rows.append(row)
+    return np.array(rows)
