@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from keras_nalu.callbacks import StopWhenSolved as StopWhenSolved
     from keras_nalu.datasets import EXTRAPOLATION as EXTRAPOLATION
     from keras_nalu.datasets import generate_dataset as generate_dataset
+    from keras_nalu.discovery import ArithmeticRegressor as ArithmeticRegressor
     from keras_nalu.exporting import export as export
     from keras_nalu.layers import GNALU as GNALU
     from keras_nalu.layers import INALU as INALU
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
 
 _ROOMS = {
     "ArithmeticCell": "layers",
+    "ArithmeticRegressor": "discovery",
     "BackupAndRestore": "backup",
     "BatchLossDeviation": "metrics",
     "EXTRAPOLATION": "datasets",

@@ -23,7 +23,7 @@ def monomials(X, exponents):
     return result
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Bracket:
     """`(sum_k coefficients_k x^exponents_k) ^ power`; coefficients_0 is 1."""
 
@@ -32,7 +32,7 @@ class Bracket:
     power: float
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Form:
     """A formula: `constant * x^exponents *` its brackets."""
 

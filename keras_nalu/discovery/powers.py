@@ -9,12 +9,6 @@ import numpy as np
 from keras_nalu.discovery.forms import Bracket, Form, build, monomials
 
 
-def constant(problem):
-    """y = c."""
-    mean = float(np.average(problem.y, weights=problem.weight))
-    return Form(mean, np.zeros(problem.X.shape[1]))
-
-
 def line(problem):
     """y = b + sum_i a_i x_i by least squares."""
     d = problem.X.shape[1]

@@ -16,6 +16,12 @@ class Clock:
     def __init__(self, seconds):
         self.end = None if seconds is None else time.monotonic() + seconds
 
+    def share(self, parts):
+        """The clock of the next of `parts` tasks that have the time left."""
+        if self.end is None:
+            return self
+        return Clock(max(self.end - time.monotonic(), 0) / parts)
+
     def check(self):
         """Raise `TimeUpError` when the time is up."""
         if self.end is not None and time.monotonic() > self.end:
@@ -27,7 +33,8 @@ class Problem:
     """Rows `X` (n, d), answers `y` (n,) and weights (n,) of mean 1.
 
     `floor` is the share of y's size below which an error is float64's rounding,
-    `digits` that of the digits that y carries (float32, six digits).
+    `digits` that of the digits that y carries (float32, six digits); `noise` is the
+    share below which no error is worth explaining.
     """
 
     X: np.ndarray
@@ -37,6 +44,7 @@ class Problem:
     step: float = 0.5
     digits: float = 1e-11
     floor: float = 1e-11
+    noise: float = 0.0
 
     @property
     def size(self):

@@ -57,7 +57,8 @@ def errors(form, problem):
 
 def floored(mse, problem):
     """The error below which nothing is gained is that of rounding."""
-    return max(mse, (problem.floor * problem.scale) ** 2, 1e-300)
+    least = max(problem.floor, problem.noise) * problem.scale
+    return max(mse, least**2, 1e-300)
 
 
 def constant_cost(value, size):
@@ -157,13 +158,25 @@ def refit_free(form, problem, fixed):
     return form
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(eq=False)
 class Candidate:
     """A form, its loss and its description length."""
 
     form: Form
     loss: float
     length: float
+
+
+def linear(form):
+    """Whether the form is a line."""
+    if not form.brackets:
+        return bool(np.abs(form.exponents).sum() == (form.exponents == 1).sum() <= 1)
+    if len(form.brackets) > 1 or form.brackets[0].power != 1 or form.exponents.any():
+        return False
+    exponents = form.brackets[0].exponents
+    return bool(((exponents == 0) | (exponents == 1)).all()) and bool(
+        (exponents.sum(axis=1) <= 1).all()
+    )
 
 
 class Pool:
@@ -193,6 +206,11 @@ class Pool:
         if math.isfinite(loss) and np.isfinite(form.parameters).all():
             self.candidates.append(Candidate(form, loss, length))
 
+    def take_constant(self):
+        """The mean of y, when there was no time for more."""
+        mean = float(np.average(self.problem.y, weights=self.problem.weight))
+        self.take(Form(mean, np.zeros(self.problem.X.shape[1])))
+
     def length(self, form):
         """The description length of a form on the pool's problem."""
         return description_length(form, self.problem)
@@ -201,6 +219,12 @@ class Pool:
     def best(self):
         """The candidate of the shortest description."""
         return min(self.candidates, key=lambda c: (c.length, c.form.complexity))
+
+    def simple(self):
+        """The best sum without products, and the best power law."""
+        lines = [c for c in self.candidates if linear(c.form)]
+        laws = [c for c in self.candidates if not c.form.brackets]
+        return [min(kind, key=lambda c: c.length) for kind in (lines, laws) if kind]
 
     def distinct(self):
         """The candidates, shortest description first, each function once."""

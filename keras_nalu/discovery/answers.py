@@ -1,0 +1,107 @@
+"""What one search is told as: the front of formulas, their texts, and how sure it is."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pandas as pd
+
+from keras_nalu.discovery.forms import Form
+from keras_nalu.discovery.selection import UNDECIDED, errors
+
+#: What is said where the residual still depends on X.
+NOT_IN_CLASS = (
+    "No formula of products, quotients, sums, powers and roots that was found fits: "
+    "what is left of y still depends on X. sin, exp and log are not known here."
+)
+
+
+@dataclasses.dataclass
+class Answer:
+    """The formulas of one output, in the user's columns and units."""
+
+    table: pd.DataFrame
+    forms: list[Form]
+    best: int
+    undecided: list[str]
+    extrapolation: float
+    verdict: str
+
+
+def quoted(names):
+    """SymPy symbols whose text is the name, in backticks where it is no identifier."""
+    import sympy
+
+    return [
+        sympy.Symbol(name if name.isidentifier() else f"`{name}`") for name in names
+    ]
+
+
+def text(form, names, digits):
+    """The shortest of the texts of a form: its brackets as they are, or with the
+    constant moved into one of them."""
+    import sympy
+
+    symbols = quoted(names)
+    found = form.sympy(symbols, digits)
+    texts = [str(found)]
+    for bracket in form.brackets:
+        if abs(bracket.power) == 1:
+            scale = form.constant**bracket.power
+            inner = Form(scale, np.zeros(len(symbols)), (one(bracket),))
+            rest = Form(
+                1.0,
+                form.exponents,
+                tuple(b for b in form.brackets if b is not bracket),
+            )
+            moved = sympy.expand(inner.sympy(symbols, digits)) ** int(bracket.power)
+            texts.append(str(rest.sympy(symbols, digits) * moved))
+    return min(texts, key=lambda t: (len(t), texts.index(t)))
+
+
+def one(bracket):
+    """The bracket to the power 1."""
+    return dataclasses.replace(bracket, power=1.0)
+
+
+def digits_known(form, problem):
+    """How many digits of the constants the data carry, from 3 to 12."""
+    error = errors(form, problem)
+    with np.errstate(all="ignore"):
+        share = error / np.abs(form.parameters)
+    share = share[np.isfinite(share) & (share > 0)]
+    if not share.size:
+        return 12
+    return int(np.clip(math.ceil(-math.log10(share.min())) + 1, 3, 12))
+
+
+def undecided(candidates, best):
+    """The candidates that the data do not tell from the best."""
+    return [
+        other
+        for other in candidates
+        if other is not best and other.length - best.length < UNDECIDED
+    ]
+
+
+def depends(residual, X, weight):
+    """Whether a residual depends on X: an F test of powers and products, at 1e-6."""
+    from scipy import stats
+
+    n, d = X.shape
+    spread = X.std(axis=0)
+    X = (X[:, spread > 0] - X.mean(axis=0)[spread > 0]) / spread[spread > 0]
+    own = [X**power for power in (1, 2, 3)]
+    pairs = [X[:, i : i + 1] * X[:, i + 1 :] for i in range(X.shape[1] - 1)]
+    design = np.concatenate([np.ones((n, 1)), *own, *pairs], axis=1)
+    if design.shape[1] > n // 3:
+        return False
+    root = np.sqrt(weight)
+    left = residual * root
+    total = float(left @ left)
+    found = np.linalg.lstsq(design * root[:, None], left, rcond=1e-10)[0]
+    error = left - design @ found * root
+    k = design.shape[1] - 1
+    explained = (total - float(error @ error)) / max(k, 1)
+    F = explained / max(float(error @ error) / (n - k - 1), 1e-300)
+    return total > 0 and bool(stats.f.sf(F, k, n - k - 1) < 1e-6)
