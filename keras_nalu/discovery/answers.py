@@ -82,26 +82,3 @@ def undecided(candidates, best):
         for other in candidates
         if other is not best and other.length - best.length < UNDECIDED
     ]
-
-
-def depends(residual, X, weight):
-    """Whether a residual depends on X: an F test of powers and products, at 1e-6."""
-    from scipy import stats
-
-    n, d = X.shape
-    spread = X.std(axis=0)
-    X = (X[:, spread > 0] - X.mean(axis=0)[spread > 0]) / spread[spread > 0]
-    own = [X**power for power in (1, 2, 3)]
-    pairs = [X[:, i : i + 1] * X[:, i + 1 :] for i in range(X.shape[1] - 1)]
-    design = np.concatenate([np.ones((n, 1)), *own, *pairs], axis=1)
-    if design.shape[1] > n // 3:
-        return False
-    root = np.sqrt(weight)
-    left = residual * root
-    total = float(left @ left)
-    found = np.linalg.lstsq(design * root[:, None], left, rcond=1e-10)[0]
-    error = left - design @ found * root
-    k = design.shape[1] - 1
-    explained = (total - float(error @ error)) / max(k, 1)
-    F = explained / max(float(error @ error) / (n - k - 1), 1e-300)
-    return total > 0 and bool(stats.f.sf(F, k, n - k - 1) < 1e-6)

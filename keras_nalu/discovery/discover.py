@@ -12,7 +12,7 @@ from keras_nalu.discovery.forms import simple
 from keras_nalu.discovery.problem import Problem, TimeUpError, digits_of
 from keras_nalu.discovery.screen import screen
 from keras_nalu.discovery.search import search
-from keras_nalu.discovery.selection import Pool, refit_free
+from keras_nalu.discovery.selection import Pool, depends, refit_free
 
 #: More rows than this are sampled for the search; the answer is refitted on all.
 MOST_ROWS = 10_000
@@ -56,9 +56,7 @@ def discover(X, y, weight, names, settings, clock, tell):
     final = [refitted(candidate.form, whole) for candidate in chosen]
     digits = [answers.digits_known(form, whole) for form in final]
     residual = whole.y - final[best](whole.X)
-    lost = not whole.exact(final[best]) and answers.depends(
-        residual, whole.X, whole.weight
-    )
+    lost = not whole.exact(final[best]) and depends(residual, whole.X, whole.weight)
     losses = [whole.mse(form) * y_scale[0] ** 2 for form in final]
     forms = [
         form.widen(columns, d).rescale(x_scale, y_scale[0]) if d else form

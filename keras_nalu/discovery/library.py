@@ -73,6 +73,28 @@ class Beam:
                 break
         return best
 
+    def eliminate(self, most):
+        """Pairs (squared error, support) on the way down from all columns, the least
+        important leaving first: what greedy growth misses where columns are alike."""
+        kept = np.flatnonzero(~self.empty)
+        inverse = np.linalg.pinv(self.gram[np.ix_(kept, kept)], rcond=1e-13)
+        found = inverse @ self.right[kept]
+        error = self.total - float(found @ self.right[kept])
+        path = {}
+        while len(kept) > 0:
+            if len(kept) <= most:
+                path[len(kept)] = {tuple(int(j) for j in kept): error}
+            diagonal = np.maximum(np.diag(inverse), 1e-300)
+            cost = found**2 / diagonal
+            i = int(np.argmin(cost))
+            error += float(cost[i])
+            column = inverse[:, i] / diagonal[i]
+            found = np.delete(found - column * found[i], i)
+            inverse = inverse - np.outer(column, inverse[i])
+            inverse = np.delete(np.delete(inverse, i, axis=0), i, axis=1)
+            kept = np.delete(kept, i)
+        return path
+
     def exchange(self, support, error):
         """The support after swaps of one column while the error falls."""
         while len(support) > 1:

@@ -5,6 +5,7 @@ import dataclasses
 import math
 
 import numpy as np
+from scipy import stats
 
 from keras_nalu.discovery.forms import Form, simple
 
@@ -158,6 +159,28 @@ def refit_free(form, problem, fixed):
     return form
 
 
+def depends(residual, X, weight):
+    """Whether a residual depends on X: an F test of powers up to the sixth and of
+    products, at 1e-6."""
+    n, d = X.shape
+    spread = np.ptp(X, axis=0)
+    X = 2 * (X[:, spread > 0] - X.min(axis=0)[spread > 0]) / spread[spread > 0] - 1
+    own = [np.polynomial.legendre.Legendre.basis(m)(X) for m in range(1, 7)]
+    pairs = [X[:, i : i + 1] * X[:, i + 1 :] for i in range(X.shape[1] - 1)]
+    design = np.concatenate([np.ones((n, 1)), *own, *pairs], axis=1)
+    if design.shape[1] > n // 3:
+        return False
+    root = np.sqrt(weight)
+    left = residual * root
+    total = float(left @ left)
+    found = np.linalg.lstsq(design * root[:, None], left, rcond=1e-10)[0]
+    error = left - design @ found * root
+    k = design.shape[1] - 1
+    explained = (total - float(error @ error)) / max(k, 1)
+    F = explained / max(float(error @ error) / (n - k - 1), 1e-300)
+    return total > 0 and bool(stats.f.sf(F, k, n - k - 1) < 1e-6)
+
+
 @dataclasses.dataclass(eq=False)
 class Candidate:
     """A form, its loss and its description length."""
@@ -185,6 +208,8 @@ class Pool:
     def __init__(self, problem):
         self.problem = problem
         self.candidates: list[Candidate] = []
+        self._judged: Candidate | None = None
+        self._settled = False
 
     def add(self, form, exact=False, bare=False):
         """Take a form in, its constants refitted and made simple; `exact` ones keep
@@ -194,10 +219,30 @@ class Pool:
         if exact:
             form = simplify(form, self.problem)
         elif math.isfinite(self.problem.mse(form)):
-            form = prune(refit(form, self.problem), self.problem)
-            form = simplify(form, self.problem)
+            form = refit(form, self.problem)
+            if self.hopeful(form):
+                form = simplify(prune(form, self.problem), self.problem)
         self.take(form)
         return form
+
+    def hopeful(self, form):
+        """Whether fewer terms and simpler constants can bring it near the best."""
+        if not self.candidates:
+            return True
+        error = floored(self.problem.mse(form), self.problem)
+        least = 0.5 * self.problem.size * math.log(error / self.problem.scale**2)
+        return least < self.best.length + UNDECIDED
+
+    @property
+    def settled(self):
+        """Whether nothing of the best one's residual depends on X."""
+        best = self.best
+        if best is not self._judged:
+            problem = self.problem
+            residual = problem.y - best.form(problem.X)
+            self._settled = not depends(residual, problem.X, problem.weight)
+            self._judged = best
+        return self._settled
 
     def take(self, form):
         """Take a form in as it is, if it has a value on every row."""

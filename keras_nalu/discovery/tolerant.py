@@ -35,12 +35,14 @@ def fill(problem, pool, tell):
         task = Task.of(problem, reduction)
         if task is None:
             continue
-        for link in LINKS:
-            if task.bracket(link, pool):
-                return
-        for root in {1, round(1 / problem.step)}:
-            if task.quotient(root, pool):
-                return
+        for exponents in libraries(task.u):
+            for link in LINKS:
+                if task.bracket(link, exponents, pool):
+                    return
+        for degree in degrees(task.u.shape[1]):
+            for root in {1, round(1 / problem.step)}:
+                if task.quotient(root, degree, pool):
+                    return
 
 
 def all_reductions(problem):
@@ -70,12 +72,11 @@ class Task:
         applied = reduction.apply(problem)
         return None if applied is None else cls(problem, reduction, *applied)
 
-    def bracket(self, link, pool):
+    def bracket(self, link, exponents, pool):
         """Sparse sums under one power; True when one is exact up to y's digits."""
         power = 1 / link
         if link != 1 and not (self.start > 0).all():
             return False
-        exponents = laurent(self.u)
         columns = monomials(self.u, exponents)
         if not np.isfinite(columns).all():
             return False
@@ -102,11 +103,9 @@ class Task:
                 return False
         return False
 
-    def quotient(self, root, pool):
+    def quotient(self, root, degree, pool):
         """Sparse rational functions; True when one is exact up to y's digits."""
-        k = self.u.shape[1]
-        degree = max((m for m in range(1, 5) if count(k, m) <= 24), default=1)
-        exponents = total_degree(k, degree)
+        exponents = total_degree(self.u.shape[1], degree)
         columns = monomials(self.u, exponents)
         if root != 1 and not (self.start > 0).all():
             return False
@@ -156,20 +155,21 @@ class Task:
         root = np.sqrt(weight[usable])
         beam = Beam(columns[usable], response[usable], root)
         most = int(min(12, columns.shape[1], size // 4))
+        if pool.settled:  # only what is shorter is of interest
+            most = min(most, len(pool.best.form.parameters))
+        grown = beam.search(most, 6, self.problem.clock.check)
+        downwards = beam.eliminate(most) if columns.shape[1] <= size // 5 else {}
         floor = size * (self.problem.floor * self.problem.scale) ** 2
         cost = 0.5 * math.log(size) + 3
-        ranked = []
-        for terms, states in beam.search(most, 6, self.problem.clock.check).items():
+        ranked = {}
+        for states in (*grown.values(), *downwards.values()):
             for support, error in states.items():
-                if terms:
-                    error = max(error, floor) / size / self.problem.scale**2
-                    length = 0.5 * size * math.log(error) + cost * terms
-                    ranked.append((length, support))
-        ranked.sort()
+                error = max(error, floor) / size / self.problem.scale**2
+                length = 0.5 * size * math.log(error) + cost * len(support)
+                if support and error * self.problem.scale**2 < 3 * pool.best.loss:
+                    ranked[support] = length
         pairs = []
-        for length, support in ranked[:4]:
-            if length > pool.best.length + 30 + 0.05 * size:
-                break
+        for support in sorted(ranked, key=ranked.__getitem__)[:4]:
             found = beam.solve(support)[0] / beam.norm[list(support)]
             pairs.append((np.array(support), found))
         return pairs
@@ -211,26 +211,30 @@ def smooth_values(task):
     return found[int(np.argmin(errors))]
 
 
-def laurent(u):
-    """Exponents of sparse sums: of whole powers, of both signs where u has no zero,
-    the fewer the more variables there are."""
+def degrees(k):
+    """Total degrees of the rational functions of k variables that are tried."""
+    return [m for m in (1, 2, 3, 4) if m == 1 or count(k, m) <= 28]
+
+
+def libraries(u):
+    """Sets of exponents of sparse sums: whole powers, then of both signs where u has no
+    zero; the more variables, the lower the degree."""
     k = u.shape[1]
-    whole = (u != 0).all()
-    if k == 1:
-        reach = np.arange(-4 if whole else 0, 5)
-        return reach[np.argsort(np.abs(reach), kind="stable"), None].astype(float)
-    most = {2: 4, 3: 3, 4: 3, 5: 3}.get(k, 2)
-    if k > 12:
-        most = 1
+    degree = {1: 4, 2: 4, 3: 3}.get(k, 2 if k <= 12 else 1)
+    found = [total_degree(k, degree)]
+    if (u != 0).all():
+        found.append(laurent(k))
+    return found
+
+
+def laurent(k):
+    """Exponents of both signs of k variables, by the sum of their sizes."""
+    most = {1: 4, 2: 4, 3: 3, 4: 3, 5: 3}.get(k, 2 if k <= 12 else 1)
     rows = []
-    for total in range(most + 1):
-        for powers in total_degree(k, total):
-            if powers.sum() != total:
-                continue
-            used = np.flatnonzero(powers)
-            signs = itertools.product(*[(1, -1) if whole else (1,)] * len(used))
-            for sign in signs:
-                row = powers.copy()
-                row[used] *= sign
-                rows.append(row)
+    for powers in total_degree(k, most):
+        used = np.flatnonzero(powers)
+        for sign in itertools.product(*[(1, -1)] * len(used)):
+            row = powers.copy()
+            row[used] *= sign
+            rows.append(row)
     return np.array(rows)
