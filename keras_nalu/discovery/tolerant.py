@@ -24,10 +24,6 @@ from keras_nalu.discovery.powers import (
     total_degree,
 )
 
-#: Powers of one bracket.
-LINKS = 1.0, -1.0, 0.5, -0.5, 2.0, -2.0
-
-
 def fill(problem, pool, tell):
     """Add what is found in the noise to the pool."""
     for reduction in all_reductions(problem):
@@ -36,13 +32,19 @@ def fill(problem, pool, tell):
         if task is None:
             continue
         for exponents in libraries(task.u):
-            for link in LINKS:
+            for link in links(problem.step):
                 if task.bracket(link, exponents, pool):
                     return
         for degree in degrees(task.u.shape[1]):
             for root in {1, round(1 / problem.step)}:
                 if task.quotient(root, degree, pool):
                     return
+
+
+def links(step):
+    """Powers of one bracket, the plain ones first."""
+    roots = [step, -step] if step < 1 else []
+    return [1.0, -1.0, *roots, 2.0, -2.0]
 
 
 def all_reductions(problem):
@@ -197,7 +199,8 @@ def smooth_values(task):
     problem, reduction = task.problem, task.reduction
     k = task.u.shape[1]
     found = []
-    degree = max((m for m in range(1, 7) if count(k, m) <= min(len(task.g) // 8, 150)))
+    most = min(len(task.g) // 8, 150)
+    degree = max((m for m in range(1, 7) if count(k, m) <= most), default=1)
     scale = np.maximum(np.abs(task.u).max(axis=0), 1e-300)
     design = monomials(task.u / scale, total_degree(k, degree))
     root = np.sqrt(task.weight)
