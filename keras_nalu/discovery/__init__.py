@@ -2,7 +2,9 @@
 `ArithmeticRegressor.to_keras` alone."""
 
 try:
-    from keras_nalu.discovery.estimator import ArithmeticRegressor as ArithmeticRegressor
+    from keras_nalu.discovery.estimator import (
+        ArithmeticRegressor as ArithmeticRegressor,
+    )
 except ModuleNotFoundError as error:
     if error.name not in {"pandas", "scipy", "sklearn", "sympy", "threadpoolctl"}:
         raise

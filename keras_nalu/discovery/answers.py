@@ -1,4 +1,4 @@
-"""What one search is told as: the front of formulas, their texts, and how sure it is."""
+"""What a search is told as: the front of formulas, their texts, how sure it is."""
 
 import dataclasses
 import math
@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pandas as pd
 
-from keras_nalu.discovery.forms import Form
+from keras_nalu.discovery.forms import Form, sum_of
 from keras_nalu.discovery.selection import UNDECIDED, errors
 
 #: What is said where the residual still depends on X.
@@ -43,25 +43,16 @@ def text(form, names, digits):
     import sympy
 
     symbols = quoted(names)
-    found = form.sympy(symbols, digits)
-    texts = [str(found)]
-    for bracket in form.brackets:
+    found = [form.sympy(symbols, digits)]
+    for b, bracket in enumerate(form.brackets):
         if abs(bracket.power) == 1:
             scale = form.constant**bracket.power
-            inner = Form(scale, np.zeros(len(symbols)), (one(bracket),))
-            rest = Form(
-                1.0,
-                form.exponents,
-                tuple(b for b in form.brackets if b is not bracket),
-            )
-            moved = sympy.expand(inner.sympy(symbols, digits)) ** int(bracket.power)
-            texts.append(str(rest.sympy(symbols, digits) * moved))
+            moved = sum_of(bracket, scale, symbols, digits) ** int(bracket.power)
+            others = form.brackets[:b] + form.brackets[b + 1 :]
+            rest = Form(1.0, form.exponents, others)
+            found.append(rest.sympy(symbols, digits) * moved)
+    texts = [sympy.sstr(expression, full_prec=False) for expression in found]
     return min(texts, key=lambda t: (len(t), texts.index(t)))
-
-
-def one(bracket):
-    """The bracket to the power 1."""
-    return dataclasses.replace(bracket, power=1.0)
 
 
 def digits_known(form, problem):

@@ -62,9 +62,7 @@ def discover(X, y, weight, names, settings, clock, tell):
         form.widen(columns, d).rescale(x_scale, y_scale[0]) if d else form
         for form in final
     ]
-    texts = [
-        answers.text(f, names, n) for f, n in zip(forms, digits, strict=True)
-    ]
+    texts = [answers.text(f, names, n) for f, n in zip(forms, digits, strict=True)]
     table = pd.DataFrame(
         {
             "complexity": [form.complexity for form in forms],

@@ -246,8 +246,10 @@ class ArithmeticRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             ),
             "max_features": (
                 self.max_features is None
-                or (isinstance(self.max_features, numbers.Integral))
-                and self.max_features > 0,
+                or (
+                    isinstance(self.max_features, numbers.Integral)
+                    and real(self.max_features, 1)
+                ),
                 "None or a positive integer",
             ),
         }
@@ -266,7 +268,9 @@ class ArithmeticRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             marks = ["    "] * len(table)
             marks[answer.best] = ">>>>"
             table.insert(0, "", marks)
-            parts.append(table.to_string(max_colwidth=100, float_format="{:.4g}".format))
+            parts.append(
+                table.to_string(max_colwidth=100, float_format="{:.4g}".format)
+            )
             if answer.undecided:
                 others = "; ".join(answer.undecided)
                 parts.append(f"The data do not tell it from: {others}")

@@ -56,20 +56,23 @@ class Form:
             at += size
         return Form(float(parameters[0]), self.exponents, tuple(brackets))
 
-    def without(self, index):
-        """The structure without the bracket's term of parameter `index` (from 1)."""
-        brackets, at = [], 1
-        for bracket in self.brackets:
-            drop = index - at + 1
-            size = len(bracket.coefficients)
-            if 1 <= drop < size:
-                bracket = dataclasses.replace(
-                    bracket,
-                    coefficients=np.delete(bracket.coefficients, drop),
-                    exponents=np.delete(bracket.exponents, drop, axis=0),
-                )
-            brackets.append(bracket)
-            at += size - 1
+    @property
+    def terms(self):
+        """(bracket, term) of each of `parameters` but the constant."""
+        return [
+            (b, k)
+            for b, bracket in enumerate(self.brackets)
+            for k in range(1, len(bracket.coefficients))
+        ]
+
+    def without(self, b, k):
+        """The structure without term k of bracket b."""
+        brackets = list(self.brackets)
+        brackets[b] = dataclasses.replace(
+            brackets[b],
+            coefficients=np.delete(brackets[b].coefficients, k),
+            exponents=np.delete(brackets[b].exponents, k, axis=0),
+        )
         return build(self.constant, self.exponents, brackets)
 
     def __call__(self, X):
@@ -150,28 +153,27 @@ class Form:
 
     def sympy(self, symbols, digits=None):
         """The SymPy expression; constants are rounded to `digits`."""
-        import sympy
-
-        def product(exponents):
-            powers = [
-                symbol ** rational(power)
-                for symbol, power in zip(symbols, exponents, strict=True)
-                if power
-            ]
-            return sympy.Mul(*powers)
-
-        result = number(self.constant, digits) * product(self.exponents)
+        result = number(self.constant, digits) * product(self.exponents, symbols)
         for bracket in self.brackets:
-            inner = sympy.Add(
-                *(
-                    number(c, digits) * product(p)
-                    for c, p in zip(
-                        bracket.coefficients, bracket.exponents, strict=True
-                    )
-                )
-            )
+            inner = sum_of(bracket, 1.0, symbols, digits)
             result = result * inner ** rational(bracket.power)
         return result
+
+
+def product(exponents, symbols):
+    """The SymPy monomial of these exponents."""
+    import sympy
+
+    pairs = zip(symbols, exponents, strict=True)
+    return sympy.Mul(*(symbol ** rational(power) for symbol, power in pairs if power))
+
+
+def sum_of(bracket, scale, symbols, digits=None):
+    """The SymPy sum in a bracket, times a number."""
+    import sympy
+
+    pairs = zip(scale * bracket.coefficients, bracket.exponents, strict=True)
+    return sympy.Add(*(number(c, digits) * product(p, symbols) for c, p in pairs))
 
 
 def build(constant, exponents, brackets):

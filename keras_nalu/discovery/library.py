@@ -77,6 +77,8 @@ class Beam:
         """Pairs (squared error, support) on the way down from all columns, the least
         important leaving first: what greedy growth misses where columns are alike."""
         kept = np.flatnonzero(~self.empty)
+        if not np.isfinite(self.gram).all():
+            return {}
         inverse = np.linalg.pinv(self.gram[np.ix_(kept, kept)], rcond=1e-13)
         found = inverse @ self.right[kept]
         error = self.total - float(found @ self.right[kept])
@@ -84,10 +86,12 @@ class Beam:
         while len(kept) > 0:
             if len(kept) <= most:
                 path[len(kept)] = {tuple(int(j) for j in kept): error}
-            diagonal = np.maximum(np.diag(inverse), 1e-300)
+            diagonal = np.maximum(np.diag(inverse), 1e-12)  # at least 1, but rounding
             cost = found**2 / diagonal
             i = int(np.argmin(cost))
             error += float(cost[i])
+            if not np.isfinite(cost).all():
+                return {}
             column = inverse[:, i] / diagonal[i]
             found = np.delete(found - column * found[i], i)
             inverse = inverse - np.outer(column, inverse[i])

@@ -82,8 +82,7 @@ class Problem:
             return False
         size = np.abs(self.y)
         return bool(
-            np.sqrt(np.average(error**2, weights=self.weight))
-            <= floor * self.scale
+            np.sqrt(np.average(error**2, weights=self.weight)) <= floor * self.scale
             and (error <= 100 * floor * (size + self.scale)).all()
         )
 

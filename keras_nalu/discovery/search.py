@@ -13,7 +13,8 @@ def search(problem, whole, pool, tell=lambda stage: None):
     pool.take_constant()
     if problem.scale == 0 or problem.X.shape[1] == 0:
         return
-    pool.add(powers.line(problem), bare=True)
+    line = powers.line(problem)
+    pool.take(line)
     for form in powers.power_laws(problem):
         if whole.exact(pool.add(form)):
             return
@@ -24,4 +25,5 @@ def search(problem, whole, pool, tell=lambda stage: None):
         if whole.exact(pool.add(form, exact=True)):
             return
     tell("sparse formulas within the noise")
+    pool.add(line)
     tolerant.fill(problem, pool, tell)

@@ -7,6 +7,7 @@ import math
 import numpy as np
 from scipy import stats
 
+from keras_nalu.discovery.factoring import factored
 from keras_nalu.discovery.forms import Form, simple
 
 #: Two formulas whose description lengths differ by less (in nats) are undecided.
@@ -44,7 +45,7 @@ def refit(form, problem, steps=12):
 
 def errors(form, problem):
     """The standard error of each of `form.parameters`."""
-    y, jacobian = form.value_and_jacobian(problem.X)
+    _, jacobian = form.value_and_jacobian(problem.X)
     jacobian = jacobian * np.sqrt(problem.weight)[:, None]
     mse = floored(problem.mse(form), problem)
     with np.errstate(all="ignore"):
@@ -75,7 +76,7 @@ def description_length(form, problem):
     """`n/2 log mse`, and what the structure and its constants cost, in nats."""
     size = problem.size
     variables = math.log(problem.X.shape[1] + 1)
-    loss = floored(problem.mse(form), problem) / max(problem.scale, 1e-300) ** 2
+    loss = floored(problem.mse(form), problem) / (problem.scale or 1) ** 2
     cost = 0.5 * size * math.log(loss)
     cost += sum(constant_cost(value, size) for value in form.parameters)
     for power in form.powers:
@@ -91,8 +92,9 @@ def prune(form, problem):
         with np.errstate(all="ignore"):
             sure = np.abs(best.parameters[1:]) / error
         better = None
-        for index in np.argsort(sure)[:2]:
-            trial = refit(best.without(index + 1), problem)
+        leading = [(b, 0) for b in range(len(best.brackets))]
+        for term in [*(best.terms[i] for i in np.argsort(sure)[:2]), *leading]:
+            trial = refit(best.without(*term), problem)
             found = description_length(trial, problem)
             if found < length:
                 better, length = trial, found
@@ -104,10 +106,20 @@ def prune(form, problem):
 
 
 def simplify(form, problem):
-    """Make constants simple numbers while the description length falls."""
+    """Make constants simple numbers while the description length falls: all that are
+    near one together, or else one after the other."""
     best, length = form, description_length(form, problem)
     fixed = np.zeros(len(best.parameters), bool)
     error = errors(best, problem)
+    near = [candidates(v, e) for v, e in zip(best.parameters, error, strict=True)]
+    together = np.array([bool(values) for values in near])
+    if together.sum() > 1:
+        parameters = best.parameters
+        parameters[together] = [values[0] for values in near if values]
+        trial = refit_free(best.replace(parameters), problem, together)
+        found = description_length(trial, problem)
+        if found < length:
+            return trial
     order = np.argsort(error / np.maximum(np.abs(best.parameters), 1e-300))[::-1]
     for index in order:
         value = best.parameters[index]
@@ -162,7 +174,7 @@ def refit_free(form, problem, fixed):
 def depends(residual, X, weight):
     """Whether a residual depends on X: an F test of powers up to the sixth and of
     products, at 1e-6."""
-    n, d = X.shape
+    n = len(X)
     spread = np.ptp(X, axis=0)
     X = 2 * (X[:, spread > 0] - X.min(axis=0)[spread > 0]) / spread[spread > 0] - 1
     own = [np.polynomial.legendre.Legendre.basis(m)(X) for m in range(1, 7)]
@@ -211,17 +223,18 @@ class Pool:
         self._judged: Candidate | None = None
         self._settled = False
 
-    def add(self, form, exact=False, bare=False):
+    def add(self, form, exact=False):
         """Take a form in, its constants refitted and made simple; `exact` ones keep
-        their terms. Of a `bare` one the fitted constants come in, too."""
-        if bare:
-            self.take(form)
+        their terms."""
         if exact:
             form = simplify(form, self.problem)
         elif math.isfinite(self.problem.mse(form)):
             form = refit(form, self.problem)
             if self.hopeful(form):
                 form = simplify(prune(form, self.problem), self.problem)
+                parts = factored(form, self.problem.X)
+                if self.problem.mse(parts) <= self.problem.mse(form) * (1 + 1e-9):
+                    form = parts
         self.take(form)
         return form
 
@@ -243,6 +256,12 @@ class Pool:
             self._settled = not depends(residual, problem.X, problem.weight)
             self._judged = best
         return self._settled
+
+    @property
+    def convincing(self):
+        """Whether the best is settled and has few constants that are not simple."""
+        measured = [c for c in self.best.form.parameters if simple(c) is None]
+        return len(measured) <= 3 and self.settled
 
     def take(self, form):
         """Take a form in as it is, if it has a value on every row."""

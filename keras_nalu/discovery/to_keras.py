@@ -7,7 +7,6 @@ RealNPU their powers and product, the last Dense the constants.
 import numpy as np
 
 
-
 def model(forms, width, dtype=None):
     """A `keras_nalu.Model` (batch, width) -> (batch, len(forms))."""
     import keras

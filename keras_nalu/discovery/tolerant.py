@@ -18,27 +18,43 @@ from keras_nalu.discovery.library import Beam
 from keras_nalu.discovery.powers import (
     Smooth,
     count,
+    identity,
     kinds,
     positive,
     reductions,
     total_degree,
 )
 
+
 def fill(problem, pool, tell):
-    """Add what is found in the noise to the pool."""
-    for reduction in all_reductions(problem):
+    """Add what is found in the noise to the pool.
+
+    When the best formula leaves nothing to explain and has few measured constants,
+    only those of as few variables, and plain sums, are still its rivals.
+    """
+    found = [] if pool.convincing else all_reductions(problem)
+    d = problem.X.shape[1]
+    enough = d
+    for reduction in found:
+        if len(reduction.groups) > enough:
+            break
         tell(f"sparse formulas of {len(reduction.groups)} groups")
         task = Task.of(problem, reduction)
-        if task is None:
-            continue
-        for exponents in libraries(task.u):
-            for link in links(problem.step):
-                if task.bracket(link, exponents, pool):
-                    return
-        for degree in degrees(task.u.shape[1]):
-            for root in {1, round(1 / problem.step)}:
-                if task.quotient(root, degree, pool):
-                    return
+        if task is not None and task.run(pool):
+            return
+        if pool.convincing:
+            enough = min(enough, len(reduction.groups))
+    if enough < d or not found:
+        task = Task.of(problem, identity(d))
+        exponents = libraries(task.u)[0]
+        any(task.bracket(link, exponents, pool) for link in links(problem.step)[:-2])
+
+
+def above(fit):
+    """The fit kept above zero, where powers are taken; None if much of it is not."""
+    if not np.isfinite(fit).all() or (fit > 0).mean() < 0.95:
+        return None
+    return np.maximum(fit, 0.05 * np.median(fit))
 
 
 def links(step):
@@ -74,77 +90,98 @@ class Task:
         applied = reduction.apply(problem)
         return None if applied is None else cls(problem, reduction, *applied)
 
+    def run(self, pool):
+        """All forms of this reduction; True when one is exact up to y's digits."""
+        for exponents in libraries(self.u):
+            for link in links(self.problem.step):
+                if self.bracket(link, exponents, pool):
+                    return True
+        for degree in degrees(self.u.shape[1]):
+            for root in {1, round(1 / self.problem.step)}:
+                if self.quotient(root, degree, pool):
+                    return True
+        return False
+
     def bracket(self, link, exponents, pool):
         """Sparse sums under one power; True when one is exact up to y's digits."""
-        power = 1 / link
-        if link != 1 and not (self.start > 0).all():
-            return False
         columns = monomials(self.u, exponents)
         if not np.isfinite(columns).all():
             return False
-        fit, seen = self.start, set()
-        for _ in range(3):
-            # g = eta^q with eta = g^(1/q), linearised at the fit.
-            with np.errstate(all="ignore"):
+        power, seen = 1 / link, set()
+        one = np.array([1.0]), np.zeros((1, self.u.shape[1]))
+        for start in [self.g] if link == 1 else [self.start, self.g]:
+            fit = start if link == 1 else above(start)
+            for _ in range(1 if link == 1 else 3):
+                if fit is None:
+                    break
+                # g = eta^q with eta = g^(1/q), linearised at the fit.
                 slope = power * fit ** (power - 1)
                 response = fit**power + slope * (self.g - fit)
-                weight = self.weight / slope**2
-            one = np.array([1.0]), np.zeros((1, self.u.shape[1]))
-            pairs = self.supports(columns, response, weight, pool)
-            forms = [
-                self.reduction.form((found, exponents[chosen]), one, link)
-                for chosen, found in pairs
-            ]
-            best, done = self.offer(forms, pool, seen)
-            if done:
-                return True
-            if best is None or link == 1:
-                return False
-            fit = best(self.problem.X) / self.outer
-            if not (np.isfinite(fit).all() and (fit > 0).all()):
-                return False
+                pairs = self.supports(columns, response, self.weight / slope**2, pool)
+                forms = [
+                    self.reduction.form((found, exponents[chosen]), one, link)
+                    for chosen, found in pairs
+                ]
+                best, done = self.offer(forms, pool, seen)
+                if done:
+                    return True
+                fit = None if best is None else above(best(self.problem.X) / self.outer)
         return False
 
     def quotient(self, root, degree, pool):
-        """Sparse rational functions; True when one is exact up to y's digits."""
+        """Sparse rational functions; True when one is exact up to y's digits.
+
+        N(u) - z D(u) = 0 is sought by the smallest eigenvector of its columns' Gram
+        matrix, less what the noise of z puts into it.
+        """
         exponents = total_degree(self.u.shape[1], degree)
         columns = monomials(self.u, exponents)
-        if root != 1 and not (self.start > 0).all():
-            return False
-        fit, below, seen = self.start, np.ones(len(self.g)), set()
+        fit = self.start if root == 1 else above(self.start)
+        below, seen = 1.0, set()
         for _ in range(3):
+            if fit is None or not np.isfinite(fit).all():
+                return False
             slope = root * fit ** (root - 1)
-            z = fit**root
-            both = np.concatenate([columns, -z[:, None] * columns[:, 1:]], axis=1)
-            with np.errstate(all="ignore"):
-                weight = self.weight / (slope * below) ** 2
-            response = z + slope * (self.g - fit)
+            weight = self.weight / (slope * below) ** 2
+            noise = (self.noise(pool) / self.outer) ** 2 * slope**2
+            z = self.g**root - (noise / slope**2 if root == 2 else 0)
+            paths = eliminate(columns, z, weight, noise)
             forms = []
-            for chosen, found in self.supports(both, response, weight, pool):
-                top = chosen < len(exponents)
-                if not top.any() or top.all():
-                    continue
-                lower = chosen[~top] - len(exponents) + 1
-                denominator = (
-                    np.r_[1.0, found[~top]],
-                    np.r_[exponents[:1], exponents[lower]],
+            for top, upper, lower, down in paths:
+                numerator, denominator = (
+                    (upper, exponents[top]),
+                    (down, exponents[lower]),
                 )
-                numerator = found[top], exponents[chosen[top]]
+                middle = np.median(columns[:, lower] @ down)
+                if middle < 0:
+                    numerator = -upper, exponents[top]
+                    denominator = -down, exponents[lower]
                 forms.append(self.reduction.form(numerator, denominator, 1 / root))
-            best, done = self.offer(forms, pool, seen)
+            best, done = self.offer(self.likeliest(forms, pool), pool, seen)
             if done:
                 return True
-            if best is None or len(best.brackets) < 1:
+            if best is None:
                 return False
             fit = best(self.problem.X) / self.outer
+            fit = fit if root == 1 else above(fit)
             below = 1.0
             for bracket in best.brackets:
                 if bracket.power < 0:
                     inner = monomials(self.problem.X, bracket.exponents)
                     below = below * (inner @ bracket.coefficients)
-            if not np.isfinite(fit).all() or (root != 1 and not (fit > 0).all()):
-                return False
         return False
+
+    def noise(self, pool):
+        """The standard deviation of y's noise, as far as is known."""
+        error = (self.g - self.start) * self.outer
+        smooth = float(np.average(error**2, weights=self.problem.weight))
+        return math.sqrt(min(smooth, pool.best.loss))
+
+    def likeliest(self, forms, pool):
+        """Three forms of the shortest description as they are, before any refit."""
+        most = len(pool.best.form.parameters) + 1 if pool.settled else 12
+        forms = [form for form in forms if len(form.parameters) <= most]
+        return sorted(forms, key=pool.length)[:3]
 
     def supports(self, columns, response, weight, pool):
         """The likeliest (columns, coefficients), by the description length of the
@@ -192,6 +229,33 @@ class Task:
         digits = self.problem.digits
         done = best is not None and digits > self.problem.floor
         return best, done and self.problem.exact(best, digits)
+
+
+def eliminate(columns, z, weight, noise):
+    """Relations N - z D = 0 on the way down from all columns: indices and
+    coefficients of N, then of D."""
+    k = columns.shape[1]
+    root = np.sqrt(weight)[:, None]
+    both = np.concatenate([columns, -z[:, None] * columns], axis=1) * root
+    scale = np.linalg.norm(both, axis=0)
+    if not (np.isfinite(scale).all() and scale.all()):
+        return
+    gram = (both / scale).T @ (both / scale)
+    blurred = columns * root * np.sqrt(noise)[:, None] / scale[k:]
+    gram[k:, k:] -= blurred.T @ blurred
+    kept = np.arange(2 * k)
+    vector = np.linalg.eigh(gram)[1][:, 0]
+    while len(kept) > 2:
+        trials = []
+        for i in np.argsort(np.abs(vector))[:4]:
+            rest = np.delete(kept, i)
+            values, vectors = np.linalg.eigh(gram[np.ix_(rest, rest)])
+            trials.append((values[0], rest, vectors[:, 0]))
+        _, kept, vector = min(trials, key=lambda trial: trial[0])
+        found = vector / scale[kept]
+        top = kept < k
+        if len(kept) <= 14 and top.any() and not top.all():
+            yield kept[top], found[top], kept[~top] - k, found[~top]
 
 
 def smooth_values(task):
