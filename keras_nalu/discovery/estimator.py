@@ -245,11 +245,7 @@ class ArithmeticRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
                 "1, 0.5 or another 1 / whole number up to 12",
             ),
             "max_features": (
-                self.max_features is None
-                or (
-                    isinstance(self.max_features, numbers.Integral)
-                    and real(self.max_features, 1)
-                ),
+                self.max_features is None or whole(self.max_features),
                 "None or a positive integer",
             ),
         }
@@ -281,6 +277,11 @@ class ArithmeticRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
 def real(value, least):
     """Whether it is a number of at least `least`."""
     return isinstance(value, numbers.Real) and value >= least
+
+
+def whole(value):
+    """Whether it is a positive integer."""
+    return isinstance(value, numbers.Integral) and value > 0
 
 
 def escaped(name):
