@@ -214,12 +214,18 @@ def linear(form):
     )
 
 
+def rank(candidate):
+    """The shorter description comes first, of equal ones the simpler."""
+    return candidate.length, candidate.form.complexity
+
+
 class Pool:
-    """The formulas found so far, the best of every complexity."""
+    """The formulas found so far; `best` has the shortest description."""
 
     def __init__(self, problem):
         self.problem = problem
         self.candidates: list[Candidate] = []
+        self.best: Candidate | None = None
         self._judged: Candidate | None = None
         self._settled = False
 
@@ -232,11 +238,18 @@ class Pool:
             form = refit(form, self.problem)
             if self.hopeful(form):
                 form = simplify(prune(form, self.problem), self.problem)
-                parts = factored(form, self.problem.X)
-                if self.problem.mse(parts) <= self.problem.mse(form) * (1 + 1e-9):
-                    form = parts
+                form = self.in_factors(form)
         self.take(form)
         return form
+
+    def in_factors(self, form):
+        """The form with squares taken from under its roots, if it would be the best."""
+        roots = any(bracket.power % 1 for bracket in form.brackets)
+        if not roots or (self.best and self.length(form) > self.best.length):
+            return form
+        parts = factored(form, self.problem.X)
+        same = self.problem.mse(parts) <= self.problem.mse(form) * (1 + 1e-9)
+        return parts if same else form
 
     def hopeful(self, form):
         """Whether fewer terms and simpler constants can bring it near the best."""
@@ -268,7 +281,9 @@ class Pool:
         loss = self.problem.mse(form)
         length = description_length(form, self.problem)
         if math.isfinite(loss) and np.isfinite(form.parameters).all():
-            self.candidates.append(Candidate(form, loss, length))
+            candidate = Candidate(form, loss, length)
+            self.candidates.append(candidate)
+            self.best = min(self.best or candidate, candidate, key=rank)
 
     def take_constant(self):
         """The mean of y, when there was no time for more."""
@@ -279,11 +294,6 @@ class Pool:
         """The description length of a form on the pool's problem."""
         return description_length(form, self.problem)
 
-    @property
-    def best(self):
-        """The candidate of the shortest description."""
-        return min(self.candidates, key=lambda c: (c.length, c.form.complexity))
-
     def simple(self):
         """The best sum without products, and the best power law."""
         lines = [c for c in self.candidates if linear(c.form)]
@@ -293,7 +303,7 @@ class Pool:
     def distinct(self):
         """The candidates, shortest description first, each function once."""
         kept: list[tuple[Candidate, np.ndarray]] = []
-        order = sorted(self.candidates, key=lambda c: (c.length, c.form.complexity))
+        order = sorted(self.candidates, key=rank)
         for candidate in order:
             values = candidate.form(self.problem.X)
             size = np.sqrt(np.mean(values**2))
