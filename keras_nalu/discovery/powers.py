@@ -107,20 +107,21 @@ def kinds(problem):
     return ("relative", "absolute", "signed") if both else ("relative", "absolute")
 
 
-def reductions(problem, kind):
+def reductions(problem, kind, slack=0.5):
     """Ways to write y with fewer variables, the fewest first, `identity` last.
 
     y (or log|y|) is fitted by a polynomial in log|x|. Where sum_i a_i x_i dy/dx_i =
     b y, y is a power along a, of a unit so to say, and needs one variable less: the
     products that a leaves alone. This is repeated with the variables that are left. An
-    F test accepts each step; the search only looks there first.
+    F test accepts each step, or that the error grows by less than the share `slack`:
+    the polynomial's own error is no noise. The search only looks there first.
     """
     d = problem.X.shape[1]
     found = [identity(d)]
     used = positive(problem) if d > 1 else None
     if used is not None:
         L, _, rows = used
-        found += deflations(problem.rows(rows), L, kind)
+        found += deflations(problem.rows(rows), L, kind, slack)
     return found[::-1]
 
 
@@ -160,12 +161,12 @@ class Smooth:
             columns.append(monomials(self.L, lower) @ (self.found * power))
         return np.stack(columns, axis=1)
 
-    def explains(self, full):
-        """Whether it is no worse than the fit in all variables, or good enough."""
+    def explains(self, full, slack):
+        """Whether it is no worse than the fit in all variables, or not much worse."""
         extra = max(self.free - full.free, 1)
         error = full.rss / max(full.free, 1)
-        slack = max(4 * extra * error, 0.5 * full.rss, 1e-8 * full.total)
-        return self.rss - full.rss < slack
+        allowed = max(4 * extra * error, slack * full.rss, 2e-8 * slack * full.total)
+        return self.rss - full.rss < allowed
 
     def invariances(self):
         """Pairs a, (k,), and b, the likeliest and shortest first."""
@@ -195,7 +196,7 @@ class Smooth:
         return [(np.array(a), b) for _, a, b in sorted(found)[:8]]
 
 
-def deflations(problem, L, kind):
+def deflations(problem, L, kind, slack):
     """Reductions, each with one variable less than the one before."""
     reduction = identity(L.shape[1])
     smooth = Smooth(problem, L, kind, reduction)
@@ -205,7 +206,7 @@ def deflations(problem, L, kind):
             trial = reduce(reduction, a, b, problem)
             if trial is None:
                 continue
-            if Smooth(problem, L, kind, trial, smooth.degree).explains(smooth):
+            if Smooth(problem, L, kind, trial, smooth.degree).explains(smooth, slack):
                 reduction = trial
                 break
         else:

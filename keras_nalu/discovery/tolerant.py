@@ -32,22 +32,43 @@ def fill(problem, pool, tell):
     When the best formula leaves nothing to explain and has few measured constants,
     only those of as few variables, and plain sums, are still its rivals.
     """
-    found = [] if pool.convincing else all_reductions(problem)
     d = problem.X.shape[1]
     enough = d
-    for reduction in found:
-        if len(reduction.groups) > enough:
-            break
-        tell(f"sparse formulas of {len(reduction.groups)} groups")
-        task = Task.of(problem, reduction)
-        if task is not None and task.run(pool):
-            return
+    seen: set[tuple] = set()
+    for slack in 0.0, 0.5:
+        tasks = []
+        for reduction in all_reductions(problem, slack, seen):
+            task = None if pool.convincing else Task.of(problem, reduction)
+            tasks += [task] if task is not None else []
+        for part in Task.plain, Task.rest:
+            for task in tasks:
+                groups = task.u.shape[1]
+                tell(f"sparse formulas of {groups} groups")
+                if groups <= enough and part(task, pool):
+                    return
+                if pool.convincing:
+                    enough = min(enough, groups)
         if pool.convincing:
-            enough = min(enough, len(reduction.groups))
-    if enough < d or not found:
-        task = Task.of(problem, identity(d))
+            break
+    task = Task.of(problem, identity(d))
+    if task is not None and pool.convincing:
         exponents = libraries(task.u)[0]
         any(task.bracket(link, exponents, pool) for link in links(problem.step)[:-2])
+
+
+def all_reductions(problem, slack, seen):
+    """Those of every kind of smooth fit that were not seen, the fewest variables
+    first."""
+    rows = np.linspace(0, len(problem.y) - 1, min(len(problem.y), 5000)).astype(int)
+    few = problem.rows(np.unique(rows))
+    found = []
+    for kind in kinds(few):
+        for reduction in reductions(few, kind, slack):
+            key = reduction.shared.tobytes(), reduction.groups.tobytes()
+            if key not in seen:
+                found.append(reduction)
+            seen.add(key)
+    return sorted(found, key=lambda r: len(r.groups))
 
 
 def above(fit):
@@ -61,18 +82,6 @@ def links(step):
     """Powers of one bracket, the plain ones first."""
     roots = [step, -step] if step < 1 else []
     return [1.0, -1.0, *roots, 2.0, -2.0]
-
-
-def all_reductions(problem):
-    """Those of every kind of smooth fit, each once, the fewest variables first."""
-    rows = np.linspace(0, len(problem.y) - 1, min(len(problem.y), 5000)).astype(int)
-    few = problem.rows(np.unique(rows))
-    found = {}
-    for kind in kinds(few):
-        for reduction in reductions(few, kind):
-            key = reduction.shared.tobytes(), reduction.groups.tobytes()
-            found.setdefault(key, reduction)
-    return sorted(found.values(), key=lambda r: len(r.groups))
 
 
 class Task:
@@ -90,17 +99,32 @@ class Task:
         applied = reduction.apply(problem)
         return None if applied is None else cls(problem, reduction, *applied)
 
-    def run(self, pool):
-        """All forms of this reduction; True when one is exact up to y's digits."""
-        for exponents in libraries(self.u):
-            for link in links(self.problem.step):
-                if self.bracket(link, exponents, pool):
-                    return True
-        for degree in degrees(self.u.shape[1]):
-            for root in {1, round(1 / self.problem.step)}:
-                if self.quotient(root, degree, pool):
-                    return True
-        return False
+    def plain(self, pool):
+        """Sums of whole powers and rational functions of low degree; True when one is
+        exact up to y's digits."""
+        return self.sums(libraries(self.u)[:1], pool) or self.quotients((1, 2), pool)
+
+    def rest(self, pool):
+        """Sums of powers of both signs, rational functions of higher degree."""
+        return self.sums(libraries(self.u)[1:], pool) or self.quotients((3, 4), pool)
+
+    def sums(self, sets, pool):
+        """Brackets of every power of these sets of exponents."""
+        return any(
+            self.bracket(link, exponents, pool)
+            for exponents in sets
+            for link in links(self.problem.step)
+        )
+
+    def quotients(self, degrees, pool):
+        """Rational functions of these degrees, where they have few enough columns."""
+        k = self.u.shape[1]
+        return any(
+            self.quotient(root, degree, pool)
+            for degree in degrees
+            if degree == 1 or count(k, degree) <= 28
+            for root in {1, round(1 / self.problem.step)}
+        )
 
     def bracket(self, link, exponents, pool):
         """Sparse sums under one power; True when one is exact up to y's digits."""
@@ -276,11 +300,6 @@ def smooth_values(task):
         found.append(np.exp(np.clip(smooth.values, -600, 600)))
     errors = [float(((task.g - fit) ** 2 * task.weight).sum()) for fit in found]
     return found[int(np.argmin(errors))]
-
-
-def degrees(k):
-    """Total degrees of the rational functions of k variables that are tried."""
-    return [m for m in (1, 2, 3, 4) if m == 1 or count(k, m) <= 28]
 
 
 def libraries(u):
