@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pandas as pd
 
-from keras_nalu.discovery.forms import Form, sum_of
+from keras_nalu.discovery.forms import Form, rational, sum_of
 from keras_nalu.discovery.selection import UNDECIDED, errors
 
 #: What is said where the residual still depends on X.
@@ -45,9 +45,10 @@ def text(form, names, digits):
     symbols = quoted(names)
     found = [form.sympy(symbols, digits)]
     for b, bracket in enumerate(form.brackets):
-        if abs(bracket.power) == 1:
-            scale = form.constant**bracket.power
-            moved = sum_of(bracket, scale, symbols, digits) ** int(bracket.power)
+        if abs(bracket.power) == 1 or (form.constant > 0 and abs(bracket.power) == 0.5):
+            scale = form.constant ** (1 / bracket.power)
+            power = rational(bracket.power)
+            moved = sum_of(bracket, scale, symbols, digits) ** power
             others = form.brackets[:b] + form.brackets[b + 1 :]
             rest = Form(1.0, form.exponents, others)
             found.append(rest.sympy(symbols, digits) * moved)

@@ -94,7 +94,8 @@ def same(found, law, seconds=20):
         difference = rounded(sympy.expand(sympy.together(truth - found)))
         if constant(difference):
             return True
-        return constant(found / truth)
+        ratio = found / truth
+        return constant(ratio) or constant(sympy.expand(sympy.together(ratio**2)))
     return False
 
 

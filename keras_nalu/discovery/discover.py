@@ -8,11 +8,10 @@ import numpy as np
 import pandas as pd
 
 from keras_nalu.discovery import answers
-from keras_nalu.discovery.forms import simple
 from keras_nalu.discovery.problem import Problem, TimeUpError, digits_of
 from keras_nalu.discovery.screen import screen
 from keras_nalu.discovery.search import search
-from keras_nalu.discovery.selection import Pool, depends, refit_free
+from keras_nalu.discovery.selection import Pool, depends, measured, refit_free
 
 #: More rows than this are sampled for the search; the answer is refitted on all.
 MOST_ROWS = 10_000
@@ -55,8 +54,10 @@ def discover(X, y, weight, names, settings, clock, tell):
     rivals = answers.undecided(chosen, chosen[best])
     final = [refitted(candidate.form, whole) for candidate in chosen]
     digits = [answers.digits_known(form, whole) for form in final]
-    residual = whole.y - final[best](whole.X)
-    lost = not whole.exact(final[best]) and depends(residual, whole.X, whole.weight)
+    values = final[best](whole.X)
+    lost = not whole.exact(final[best]) and depends(
+        whole.y - values, whole.X, whole.weight, values
+    )
     losses = [whole.mse(form) * y_scale[0] ** 2 for form in final]
     forms = [
         form.widen(columns, d).rescale(x_scale, y_scale[0]) if d else form
@@ -170,8 +171,7 @@ def pick(candidates, selection):
 
 def refitted(form, whole):
     """The form with its measured constants fitted to all rows."""
-    fixed = np.array([simple(value) is not None for value in form.parameters])
-    trial = refit_free(form, whole, fixed)
+    trial = refit_free(form, whole, ~measured(form))
     return trial if whole.mse(trial) <= whole.mse(form) else form
 
 

@@ -145,12 +145,25 @@ class Smooth:
         )
         self.powers = total_degree(k, self.degree)
         design = monomials(self.L, self.powers)
-        weighted = design * self.root[:, None]
-        self.found = np.linalg.lstsq(weighted, target * self.root, rcond=1e-10)[0]
-        self.values = design @ self.found
+        self.fit(design, target)
+        sign = np.sign(problem.y @ weight)
+        if kind == "absolute" and np.mean(np.sign(problem.y) == sign) > 0.7:
+            for _ in range(3):  # the noise is that of y, not of its logarithm
+                mean = np.exp(np.clip(self.values, -300, 300))
+                ratio = np.clip(sign * problem.y / outer / mean - 1, -1, 1)
+                target = self.values + ratio
+                size = mean * outer
+                self.root = np.sqrt(problem.weight) * size / size.max()
+                self.fit(design, target)
         self.rss = float((((target - self.values) * self.root) ** 2).sum())
         self.total = float(((target * self.root) ** 2).sum())
         self.free = n - len(self.powers)
+
+    def fit(self, design, target):
+        """The weighted least squares of the target."""
+        weighted = design * self.root[:, None]
+        self.found = np.linalg.lstsq(weighted, target * self.root, rcond=1e-10)[0]
+        self.values = design @ self.found
 
     def gradient(self):
         """The derivatives by log u, of shape (rows, k)."""

@@ -66,10 +66,32 @@ def floored(mse, problem):
 def constant_cost(value, size):
     """Nats for one constant: a simple number is cheaper than a measured one."""
     close = simple(value)
-    if close is not None:
-        cost = math.log(1 + abs(close.numerator)) + math.log(close.denominator)
-        return min(cost, 0.5 * math.log(size) + 1)
+    most = measured_cost(size)
+    return most if close is None else min(fraction_cost(close), most)
+
+
+def measured_cost(size):
+    """Nats for a constant that the data give."""
     return 0.5 * math.log(size) + 1
+
+
+def rooted(form):
+    """Whether the form has a root: the square of the constant before it may be the
+    simple number."""
+    return any(bracket.power % 1 for bracket in form.brackets)
+
+
+def measured(form):
+    """Which of `form.parameters` are no simple numbers."""
+    found = np.array([simple(value) is None for value in form.parameters])
+    if rooted(form) and simple(form.constant**2) is not None:
+        found[0] = False
+    return found
+
+
+def fraction_cost(fraction):
+    """Nats for a fraction."""
+    return math.log(1 + abs(fraction.numerator)) + math.log(fraction.denominator)
 
 
 def description_length(form, problem):
@@ -79,6 +101,8 @@ def description_length(form, problem):
     loss = floored(problem.mse(form), problem) / (problem.scale or 1) ** 2
     cost = 0.5 * size * math.log(loss)
     cost += sum(constant_cost(value, size) for value in form.parameters)
+    if rooted(form) and simple(form.constant) is None:
+        cost += constant_cost(form.constant**2, size) - measured_cost(size)
     for power in form.powers:
         cost += variables + math.log(1 + 2 * abs(power)) + bool(power % 1)
     return cost
@@ -111,7 +135,11 @@ def simplify(form, problem):
     best, length = form, description_length(form, problem)
     fixed = np.zeros(len(best.parameters), bool)
     error = errors(best, problem)
-    near = [candidates(v, e) for v, e in zip(best.parameters, error, strict=True)]
+    roots = rooted(form)
+    near = [
+        candidates(value, spread, problem.size, roots and i == 0)
+        for i, (value, spread) in enumerate(zip(best.parameters, error, strict=True))
+    ]
     together = np.array([bool(values) for values in near])
     if together.sum() > 1:
         parameters = best.parameters
@@ -123,7 +151,8 @@ def simplify(form, problem):
     order = np.argsort(error / np.maximum(np.abs(best.parameters), 1e-300))[::-1]
     for index in order:
         value = best.parameters[index]
-        for trial_value in candidates(value, error[index]):
+        squared = roots and index == 0
+        for trial_value in candidates(value, error[index], problem.size, squared):
             parameters = best.parameters
             parameters[index] = trial_value
             fixed[index] = True
@@ -136,19 +165,23 @@ def simplify(form, problem):
     return best
 
 
-def candidates(value, error):
-    """Simple numbers within four standard errors of `value`, the simplest first."""
+def candidates(value, error, size, squared=False):
+    """Simple numbers within four standard errors of `value` that are cheaper than a
+    measured one, the simplest first; `squared` takes their roots, too."""
     if not math.isfinite(error) or error > 0.25 * abs(value):
         return []
     near = {}
+    if squared and value > 0:
+        inside = candidates(value * value, 2 * value * error, size)
+        near = {math.sqrt(v): constant_cost(v, size) + 0.5 for v in inside}
     for denominator in 1, 2, 3, 4, 5, 6, 8, 10, 12:
         close = round(value * denominator) / denominator
         if close and abs(close - value) <= max(4 * error, 1e-9 * abs(value)):
             fraction = simple(close)
-            if fraction is not None:
-                near[close] = math.log(1 + abs(fraction.numerator)) + math.log(
-                    fraction.denominator
-                )
+            if fraction is not None and (
+                fraction_cost(fraction) < 0.5 * math.log(size)
+            ):
+                near[close] = fraction_cost(fraction)
     return sorted(near, key=near.__getitem__)[:2]
 
 
@@ -171,9 +204,9 @@ def refit_free(form, problem, fixed):
     return form
 
 
-def depends(residual, X, weight):
-    """Whether a residual depends on X: an F test of powers up to the sixth and of
-    products, at 1e-6."""
+def depends(residual, X, weight, values):
+    """Whether a residual depends on X, by itself or as a share of the formula's values:
+    F tests of powers up to the sixth and of products, at 1e-6."""
     n = len(X)
     spread = np.ptp(X, axis=0)
     X = 2 * (X[:, spread > 0] - X.min(axis=0)[spread > 0]) / spread[spread > 0] - 1
@@ -183,13 +216,22 @@ def depends(residual, X, weight):
     if design.shape[1] > n // 3:
         return False
     root = np.sqrt(weight)
+    share = np.abs(values) / max(np.abs(values).max(), 1e-300)
+    return explained(design, residual, root) or explained(
+        design * share[:, None], residual, root
+    )
+
+
+def explained(design, residual, root):
+    """Whether the design explains the residual, by an F test at 1e-6."""
+    n = len(design)
     left = residual * root
     total = float(left @ left)
     found = np.linalg.lstsq(design * root[:, None], left, rcond=1e-10)[0]
     error = left - design @ found * root
     k = design.shape[1] - 1
-    explained = (total - float(error @ error)) / max(k, 1)
-    F = explained / max(float(error @ error) / (n - k - 1), 1e-300)
+    F = (total - float(error @ error)) / max(k, 1)
+    F = F / max(float(error @ error) / (n - k - 1), 1e-300)
     return total > 0 and bool(stats.f.sf(F, k, n - k - 1) < 1e-6)
 
 
@@ -265,16 +307,16 @@ class Pool:
         best = self.best
         if best is not self._judged:
             problem = self.problem
-            residual = problem.y - best.form(problem.X)
-            self._settled = not depends(residual, problem.X, problem.weight)
+            values = best.form(problem.X)
+            residual = problem.y - values
+            self._settled = not depends(residual, problem.X, problem.weight, values)
             self._judged = best
         return self._settled
 
     @property
     def convincing(self):
         """Whether the best is settled and has few constants that are not simple."""
-        measured = [c for c in self.best.form.parameters if simple(c) is None]
-        return len(measured) <= 3 and self.settled
+        return measured(self.best.form).sum() <= 3 and self.settled
 
     def take(self, form):
         """Take a form in as it is, if it has a value on every row."""
