@@ -177,7 +177,7 @@ def trial(law, rows, seed, noise=0.0, columns=0, digits=None, timeout=60):
 
 def main(arguments=None):
     """Print a row of JSON for each trial, and a line of sums at the end."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("files", nargs="+")
     parser.add_argument("--noise", nargs="+", type=float, default=[0.0])
     parser.add_argument("--seeds", type=int, default=1)

@@ -94,8 +94,6 @@ def run(problem, whole, columns, settings, tell):
         search(problem, whole, pool, tell)
     except (TimeUpError, KeyboardInterrupt):
         pass  # what was found so far is the answer
-    if not pool.candidates:
-        pool.take_constant()
     return pool, columns[kept]
 
 

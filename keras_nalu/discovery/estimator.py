@@ -281,11 +281,11 @@ def real(value, least):
 
 def whole(value):
     """Whether it is a positive integer."""
-    return isinstance(value, numbers.Integral) and value > 0
+    return isinstance(value, numbers.Integral) and int(value) > 0
 
 
 def escaped(name):
     """The name with LaTeX's special characters escaped."""
-    special = {c: f"\\{c}" for c in "&%$#_{}"}
+    special: dict[str, str] = {c: f"\\{c}" for c in "&%$#_{}"}
     special |= {"\\": r"\textbackslash{}", "^": r"\^{}", "~": r"\~{}"}
-    return "".join(special.get(c, c) for c in name)
+    return "".join(special[c] if c in special else c for c in name)

@@ -92,7 +92,7 @@ def null_vectors(u, z, exponents):
         return
     rows = spread_rows(len(u), 2 * both.shape[1] + 40)
     scaled = both / norm
-    R = np.linalg.qr(scaled[np.ix_(rows, order)], mode="r")
+    R = np.linalg.qr(scaled[np.ix_(rows, order)])[1]
     size = np.linalg.norm(R, axis=0)
     dependent = np.flatnonzero(np.abs(np.diag(R)) < 1e-12 * size)
     for j in dependent[:3]:

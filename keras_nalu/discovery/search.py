@@ -10,7 +10,6 @@ def search(problem, whole, pool, tell=lambda stage: None):
         TimeUpError: The clock of the problem has run out; the pool keeps what it has.
     """
     tell("a line and power laws")
-    pool.take_constant()
     if problem.scale == 0 or problem.X.shape[1] == 0:
         return
     line = powers.line(problem)

@@ -262,12 +262,18 @@ def rank(candidate):
 
 
 class Pool:
-    """The formulas found so far; `best` has the shortest description."""
+    """The formulas found so far, the mean of y to begin with; `best` has the shortest
+    description."""
 
     def __init__(self, problem):
         self.problem = problem
-        self.candidates: list[Candidate] = []
-        self.best: Candidate | None = None
+        mean = Form(
+            float(np.average(problem.y, weights=problem.weight)),
+            np.zeros(problem.X.shape[1]),
+        )
+        length = description_length(mean, problem)
+        self.best = Candidate(mean, problem.mse(mean), length)
+        self.candidates = [self.best]
         self._judged: Candidate | None = None
         self._settled = False
 
@@ -287,7 +293,7 @@ class Pool:
     def in_factors(self, form):
         """The form with squares taken from under its roots, if it would be the best."""
         roots = any(bracket.power % 1 for bracket in form.brackets)
-        if not roots or (self.best and self.length(form) > self.best.length):
+        if not roots or self.length(form) > self.best.length:
             return form
         parts = factored(form, self.problem.X)
         same = self.problem.mse(parts) <= self.problem.mse(form) * (1 + 1e-9)
@@ -295,8 +301,6 @@ class Pool:
 
     def hopeful(self, form):
         """Whether fewer terms and simpler constants can bring it near the best."""
-        if not self.candidates:
-            return True
         error = floored(self.problem.mse(form), self.problem)
         least = 0.5 * self.problem.size * math.log(error / self.problem.scale**2)
         return least < self.best.length + UNDECIDED
@@ -325,12 +329,7 @@ class Pool:
         if math.isfinite(loss) and np.isfinite(form.parameters).all():
             candidate = Candidate(form, loss, length)
             self.candidates.append(candidate)
-            self.best = min(self.best or candidate, candidate, key=rank)
-
-    def take_constant(self):
-        """The mean of y, when there was no time for more."""
-        mean = float(np.average(self.problem.y, weights=self.problem.weight))
-        self.take(Form(mean, np.zeros(self.problem.X.shape[1])))
+            self.best = min(self.best, candidate, key=rank)
 
     def length(self, form):
         """The description length of a form on the pool's problem."""

@@ -251,8 +251,8 @@ class Task:
             if found < length:
                 best, length = added, found
         digits = self.problem.digits
-        done = best is not None and digits > self.problem.floor
-        return best, done and self.problem.exact(best, digits)
+        done = best is not None and digits > self.problem.floor and pool.convincing
+        return best, done and self.problem.exact(pool.best.form, digits)
 
 
 def eliminate(columns, z, weight, noise):
