@@ -44,7 +44,7 @@ def discover(X, y, weight, names, settings, clock, tell):
         noise=settings.noise,
     )
     inner = inner_rows(whole)
-    problem = sampled(whole.rows(inner), settings.random)
+    problem = rounded(sampled(whole.rows(inner), settings.random))
     pool, columns = run(problem, whole, columns, settings, tell)
     whole = whole.columns(np.searchsorted(distinct_columns(X), columns))
     rest = whole.rows(~inner)
@@ -55,8 +55,8 @@ def discover(X, y, weight, names, settings, clock, tell):
     final = [refitted(candidate.form, whole) for candidate in chosen]
     digits = [answers.digits_known(form, whole) for form in final]
     values = final[best](whole.X)
-    lost = not whole.exact(final[best]) and depends(
-        whole.y - values, whole.X, whole.weight, values
+    lost = not whole.exact(final[best], whole.digits) and depends(
+        whole.y - values, whole.X, rounded(whole).weight, values
     )
     losses = [whole.mse(form) * y_scale[0] ** 2 for form in final]
     forms = [
@@ -145,6 +145,14 @@ def sampled(problem, random):
     if n <= MOST_ROWS:
         return problem
     return problem.rows(np.sort(random.permutation(n)[:MOST_ROWS]))
+
+
+def rounded(problem):
+    """Where y was rounded to few digits, each row weighs by its own rounding."""
+    if problem.digits <= problem.floor or not problem.scale:
+        return problem
+    weight = problem.weight / (problem.y**2 + (0.03 * problem.scale) ** 2)
+    return dataclasses.replace(problem, weight=weight / weight.mean())
 
 
 def listed(pool, whole):
