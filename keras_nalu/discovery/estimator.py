@@ -25,7 +25,9 @@ class ArithmeticRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
     Exact linear algebra finds it in data without noise, sparse regression and
     description length in data with noise. Nothing is centred. It knows no sin, exp or
-    log; where nothing of the class fits, `verdict_` says so.
+    log, and no sum of a root and something else; where nothing that was found fits,
+    `verdict_` says so. In noise, no product of a sum and a root of another sum is
+    looked for.
 
     Args:
         timeout: Seconds that `fit` may search, for all outputs together; what was found
