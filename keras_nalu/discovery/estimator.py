@@ -101,11 +101,12 @@ class ArithmeticRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             self, X, y, multi_output=True, y_numeric=True, ensure_min_samples=2
         )
         X, y = X.astype(np.float64), y.astype(np.float64)
-        weight = _check_sample_weight(
-            sample_weight, X, dtype=np.float64, ensure_non_negative=True
-        )
-        if np.sum(weight > 0) < 2:
-            raise ValueError("sample_weight leaves fewer than two rows.")
+        weight = _check_sample_weight(sample_weight, X, dtype=np.float64)
+        if (weight < 0).any() or np.sum(weight > 0) < 2:
+            raise ValueError(
+                "sample_weight must be 0 or more, and more than 0 for two rows; its "
+                f"least is {weight.min()}, {np.sum(weight > 0)} are more than 0."
+            )
         outputs = y.reshape(len(y), -1)
         self._single, self._flat = outputs.shape[1] == 1, y.ndim == 1
         self._names = [str(name) for name in self._column_names()]

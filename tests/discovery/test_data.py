@@ -173,6 +173,12 @@ def test_weights_say_which_rows_count():
     assert model.formula_ == "y = x0*x1"
 
 
+@pytest.mark.parametrize("weight", [-np.ones(300), np.zeros(300)])
+def test_weights_that_cannot_be_are_named(weight):
+    with pytest.raises(ValueError, match="sample_weight must be 0 or more"):
+        ArithmeticRegressor().fit(draw(), np.arange(300.0), sample_weight=weight)
+
+
 def test_the_same_seed_gives_the_same_formula():
     X = draw(400)
     y = X[:, 0] / (X[:, 1] + X[:, 2]) + 0.01 * draw(400, 1, -1, 1, 5)[:, 0]

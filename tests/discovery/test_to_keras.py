@@ -37,7 +37,7 @@ def test_it_predicts_what_the_formula_does(law):
     np.testing.assert_allclose(predicted[:, 0], y, rtol=2e-5, atol=2e-5)
 
 
-@pytest.mark.only("tensorflow", "JAX computes in float32 unless it is told otherwise")
+@pytest.mark.only("tensorflow", reason="JAX computes in float32 unless told otherwise")
 def test_float64_is_exact():
     X, regressor = fitted(LAWS["shared power"])
     predicted = regressor.to_keras(dtype="float64").predict(X, verbose=0)
