@@ -95,7 +95,7 @@ class ArithmeticRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         Returns:
             The estimator.
         """
-        self._check_parameters()
+        check(self)
         target = y.name if hasattr(y, "name") else None
         X, y = validate_data(
             self, X, y, multi_output=True, y_numeric=True, ensure_min_samples=2
@@ -224,7 +224,8 @@ class ArithmeticRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
         Args:
             index: Row of `equations_`; `None` is the chosen one.
-            dtype: Keras dtype or policy; `None` is Keras' default.
+            dtype: Keras dtype; `None` is Keras' default. Keras' `predict` casts inputs to
+                that default; a call of the model does not.
         """
         from keras_nalu.discovery.to_keras import model
 
@@ -233,30 +234,6 @@ class ArithmeticRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
     def _fitted_names(self):
         check_is_fitted(self)
         return self._names
-
-    def _check_parameters(self):
-        checks = {
-            "timeout": (self.timeout is None or real(self.timeout, 0), "None or >= 0"),
-            "noise": (self.noise is None or real(self.noise, 0), "None or >= 0"),
-            "model_selection": (
-                self.model_selection in ("best", "accuracy"),
-                '"best" or "accuracy"',
-            ),
-            "exponent_step": (
-                real(self.exponent_step, 1 / 12)
-                and abs(1 / self.exponent_step - round(1 / self.exponent_step)) < 1e-9,
-                "1, 0.5 or another 1 / whole number up to 12",
-            ),
-            "max_features": (
-                self.max_features is None or whole(self.max_features),
-                "None or a positive integer",
-            ),
-        }
-        for name, (right, expected) in checks.items():
-            if not right:
-                raise ValueError(
-                    f"{name} must be {expected}, not {getattr(self, name)!r}."
-                )
 
     def __repr__(self, N_CHAR_MAX=700):
         if not hasattr(self, "equations_"):
@@ -275,6 +252,32 @@ class ArithmeticRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
                 parts.append(f"The data do not tell it from: {others}")
             parts += [answer.verdict] if answer.verdict else []
         return "\n".join(parts)
+
+
+def check(asked):
+    """Raise for the first parameter of the estimator that cannot be."""
+    checks = {
+        "timeout": (asked.timeout is None or real(asked.timeout, 0), "None or >= 0"),
+        "noise": (asked.noise is None or real(asked.noise, 0), "None or >= 0"),
+        "model_selection": (
+            asked.model_selection in ("best", "accuracy"),
+            '"best" or "accuracy"',
+        ),
+        "exponent_step": (
+            real(asked.exponent_step, 1 / 12)
+            and abs(1 / asked.exponent_step - round(1 / asked.exponent_step)) < 1e-9,
+            "1, 0.5 or another 1 / whole number up to 12",
+        ),
+        "max_features": (
+            asked.max_features is None or whole(asked.max_features),
+            "None or a positive integer",
+        ),
+    }
+    for name, (right, expected) in checks.items():
+        if not right:
+            raise ValueError(
+                f"{name} must be {expected}, not {getattr(asked, name)!r}."
+            )
 
 
 def real(value, least):
