@@ -224,8 +224,8 @@ class ArithmeticRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
         Args:
             index: Row of `equations_`; `None` is the chosen one.
-            dtype: Keras dtype; `None` is Keras' default. Keras' `predict` casts inputs to
-                that default; a call of the model does not.
+            dtype: Keras dtype; `None` is the default, to which Keras' `predict` casts
+                inputs; a call of the model does not.
         """
         from keras_nalu.discovery.to_keras import model
 

@@ -175,7 +175,7 @@ def test_weights_say_which_rows_count():
 
 @pytest.mark.parametrize("weight", [-np.ones(300), np.zeros(300)])
 def test_weights_that_cannot_be_are_named(weight):
-    with pytest.raises(ValueError, match="[Ss]ample.weight"):
+    with pytest.raises(ValueError, match=r"[Ss]ample.weight"):
         ArithmeticRegressor().fit(draw(), np.arange(300.0), sample_weight=weight)
 
 
