@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from keras_nalu.callbacks import StopWhenSolved as StopWhenSolved
     from keras_nalu.datasets import EXTRAPOLATION as EXTRAPOLATION
     from keras_nalu.datasets import generate_dataset as generate_dataset
+    from keras_nalu.discovery import ArithmeticRegressor as ArithmeticRegressor
     from keras_nalu.exporting import export as export
     from keras_nalu.formulas import discretize as discretize
     from keras_nalu.formulas import formula as formula
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
 
 _ROOMS = {
     "ArithmeticCell": "layers",
+    "ArithmeticRegressor": "discovery",
     "BackupAndRestore": "backup",
     "EXTRAPOLATION": "datasets",
     "EpochLine": "callbacks",
@@ -94,7 +96,10 @@ _ROOMS = {
 #: Rooms with many names, used as Keras' own: `keras_nalu.regularizers.Sparsity()`.
 _MODULES = "constraints", "initializers", "regularizers"
 
-__all__ = sorted(_ROOMS)  # pyright: ignore[reportUnsupportedDunderAll]
+#: What an extra is needed for, and so not part of `from keras_nalu import *`.
+_OF_EXTRAS = {"ArithmeticRegressor"}
+
+__all__ = sorted({*_ROOMS} - _OF_EXTRAS)  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str):

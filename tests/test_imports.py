@@ -16,7 +16,7 @@ FILES = {path.relative_to(ROOT).as_posix(): path for path in ROOT.rglob("*.py")}
 WEIGHTS = {"initializers", "constraints", "regularizers", "lines", "ops", "expect"}
 LAYERS = {"layers"} | WEIGHTS
 MEASURES = {"losses", "metrics"}
-RUN = {"datasets", "formulas", "models", "callbacks", "tensorboard"}
+RUN = {"datasets", "discovery", "formulas", "models", "callbacks", "tensorboard"}
 FILES_OF_MODELS = {"saving", "exporting", "backup"}
 #: Room -> the rooms below it, that it may import.
 ARROWS = {
@@ -30,6 +30,7 @@ ARROWS = {
     "quiet": set(),
     "models": MEASURES | LAYERS | {"private"},
     "private": set(),
+    "discovery": {"__init__"},
     "formulas": LAYERS,
     "callbacks": LAYERS,
     "tensorboard": LAYERS | {"graph", "__init__"},
@@ -76,6 +77,7 @@ THIRD_PARTY = {
     },
     "quiet": {"tensorflow"},
     "formulas": {"sympy"},
+    "discovery": {"pandas", "rich", "scipy", "sklearn", "sympy", "threadpoolctl"},
 }
 #: Files that nobody imports but where that framework is meant.
 OF_ONE_FRAMEWORK = (
@@ -115,7 +117,9 @@ def test_arrows_go_down(file):
             assert target in allowed or (file, target) in DELIBERATE, module
         elif top not in sys.stdlib_module_names and top not in ("keras", "numpy"):
             assert top in THIRD_PARTY.get(room(file), ()), module
-            assert inside or file in OF_ONE_FRAMEWORK, f"{module}: at the top"
+            # Nobody imports the estimator without its extra.
+            at_the_top = file in OF_ONE_FRAMEWORK or room(file) == "discovery"
+            assert inside or at_the_top, f"{module}: at the top"
         assert not module.startswith("keras.src"), module
 
 
@@ -168,9 +172,8 @@ def test_public_names_are_declared_to_type_checkers():
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
     }
-    assert declared - {None, "TYPE_CHECKING"} == set(keras_nalu.__all__) | set(
-        keras_nalu._MODULES
-    )
+    public = {*keras_nalu.__all__, *keras_nalu._MODULES, *keras_nalu._OF_EXTRAS}
+    assert declared - {None, "TYPE_CHECKING"} == public
 
 
 def test_unknown_name():

@@ -1,0 +1,76 @@
+"""What a search is told as: the front of formulas, their texts, how sure it is."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pandas as pd
+
+from keras_nalu.discovery.forms import Form, rational, sum_of
+from keras_nalu.discovery.selection import UNDECIDED, errors
+
+#: What is said where the residual still depends on X.
+NOT_IN_CLASS = (
+    "No formula of products, quotients, sums, powers and roots that was found fits: "
+    "what is left of y still depends on X. sin, exp and log are not known here."
+)
+
+
+@dataclasses.dataclass
+class Answer:
+    """The formulas of one output, in the user's columns and units."""
+
+    table: pd.DataFrame
+    forms: list[Form]
+    best: int
+    undecided: list[str]
+    extrapolation: float
+    verdict: str
+
+
+def quoted(names):
+    """SymPy symbols whose text is the name, in backticks where it is no identifier."""
+    import sympy
+
+    return [
+        sympy.Symbol(name if name.isidentifier() else f"`{name}`") for name in names
+    ]
+
+
+def text(form, names, digits):
+    """The shortest of the texts of a form: its brackets as they are, or with the
+    constant moved into one of them."""
+    import sympy
+
+    symbols = quoted(names)
+    found = [form.sympy(symbols, digits)]
+    for b, bracket in enumerate(form.brackets):
+        if abs(bracket.power) == 1 or (form.constant > 0 and abs(bracket.power) == 0.5):
+            scale = form.constant ** (1 / bracket.power)
+            power = rational(bracket.power)
+            moved = sum_of(bracket, scale, symbols, digits) ** power
+            others = form.brackets[:b] + form.brackets[b + 1 :]
+            rest = Form(1.0, form.exponents, others)
+            found.append(rest.sympy(symbols, digits) * moved)
+    texts = [sympy.sstr(expression, full_prec=False) for expression in found]
+    return min(texts, key=lambda t: (len(t), texts.index(t)))
+
+
+def digits_known(form, problem):
+    """How many digits of the constants the data carry, from 3 to 12."""
+    error = errors(form, problem)
+    with np.errstate(all="ignore"):
+        share = error / np.abs(form.parameters)
+    share = share[np.isfinite(share) & (share > 0)]
+    if not share.size:
+        return 12
+    return int(np.clip(math.ceil(-math.log10(share.min())) + 1, 3, 12))
+
+
+def undecided(candidates, best):
+    """The candidates that the data do not tell from the best."""
+    return [
+        other
+        for other in candidates
+        if other is not best and other.length - best.length < UNDECIDED
+    ]

@@ -1,0 +1,198 @@
+"""From one column of answers to an `Answer`: rows merged and scaled, the outer tenth
+held out, columns screened, the search run, its formulas put into the user's units."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pandas as pd
+
+from keras_nalu.discovery import answers
+from keras_nalu.discovery.problem import Problem, TimeUpError, digits_of
+from keras_nalu.discovery.screen import screen
+from keras_nalu.discovery.search import search
+from keras_nalu.discovery.selection import Pool, depends, measured, refit_free
+
+#: More rows than this are sampled for the search; the answer is refitted on all.
+MOST_ROWS = 10_000
+
+
+@dataclasses.dataclass
+class Settings:
+    """What the user asked for."""
+
+    noise: float
+    selection: str
+    step: float
+    features: int | None
+    random: np.random.RandomState
+
+
+def discover(X, y, weight, names, settings, clock, tell):
+    """The `Answer` for X (n, d), y (n,) and weights (n,)."""
+    X, y, weight = merged(X, y, weight)
+    x_scale, y_scale = scales(X), scales(y[:, None])
+    d = X.shape[1]
+    columns = distinct_columns(X)
+    whole = Problem(
+        X[:, columns] / x_scale[columns],
+        y / y_scale[0],
+        weight,
+        clock,
+        step=settings.step,
+        digits=digits_of(y),
+        noise=settings.noise,
+    )
+    inner = inner_rows(whole)
+    problem = rounded(sampled(whole.rows(inner), settings.random))
+    pool, columns = run(problem, whole, columns, settings, tell)
+    whole = whole.columns(np.searchsorted(distinct_columns(X), columns))
+    rest = whole.rows(~inner)
+    chosen = listed(pool, whole)
+    best = pick(chosen, settings.selection)
+    extrapolation = relative_error(chosen[best].form, rest)
+    rivals = answers.undecided(chosen, chosen[best])
+    final = [refitted(candidate.form, whole) for candidate in chosen]
+    digits = [answers.digits_known(form, whole) for form in final]
+    values = final[best](whole.X)
+    lost = not whole.exact(final[best], whole.digits) and depends(
+        whole.y - values, whole.X, rounded(whole).weight, values
+    )
+    losses = [whole.mse(form) * y_scale[0] ** 2 for form in final]
+    forms = [
+        form.widen(columns, d).rescale(x_scale, y_scale[0]) if d else form
+        for form in final
+    ]
+    texts = [answers.text(f, names, n) for f, n in zip(forms, digits, strict=True)]
+    table = pd.DataFrame(
+        {
+            "complexity": [form.complexity for form in forms],
+            "loss": losses,
+            "score": scores(forms, losses, whole.floor * whole.scale * y_scale[0]),
+            "equation": texts,
+        }
+    )
+    return answers.Answer(
+        table=table,
+        forms=forms,
+        best=best,
+        undecided=[texts[chosen.index(rival)] for rival in rivals],
+        extrapolation=extrapolation,
+        verdict=answers.NOT_IN_CLASS if lost else "",
+    )
+
+
+def run(problem, whole, columns, settings, tell):
+    """The pool of formulas, and the columns that they are about."""
+    try:
+        kept = screen(problem, settings.features)
+    except (TimeUpError, KeyboardInterrupt):
+        kept = np.arange(problem.X.shape[1])
+    problem, whole = problem.columns(kept), whole.columns(kept)
+    pool = Pool(problem)
+    try:
+        search(problem, whole, pool, tell)
+    except (TimeUpError, KeyboardInterrupt):
+        pass  # what was found so far is the answer
+    return pool, columns[kept]
+
+
+def merged(X, y, weight):
+    """Equal rows become one of their weights' sum, in one order whatever came; rows
+    of weight 0 are none. A weight of 2 is the row twice."""
+    both = np.c_[X, y][weight > 0]
+    rows, at = np.unique(both, axis=0, return_inverse=True)
+    total = np.bincount(at.ravel(), weights=weight[weight > 0])
+    return rows[:, :-1], rows[:, -1], total / total.mean()
+
+
+def scales(values):
+    """A power of 2 for each column that is far from 1, else 1."""
+    with np.errstate(all="ignore"):
+        logs = np.where(values != 0, np.log2(np.abs(values)), np.nan)
+    counted = np.maximum(np.isfinite(logs).sum(axis=0), 1)
+    mean = np.nansum(logs, axis=0) / counted
+    return np.where(np.abs(mean) > 10, np.exp2(np.round(mean)), 1.0)
+
+
+def distinct_columns(X):
+    """Indices of the columns that are neither constant nor another one's copy."""
+    seen: dict[bytes, int] = {}
+    for i, column in enumerate(X.T):
+        if (column != column[0]).any():
+            seen.setdefault(column.tobytes(), i)
+    return np.array(sorted(seen.values()), int)
+
+
+def inner_rows(problem):
+    """Which rows are not in the outer tenth: those that are farthest from the middle
+    in any column, by rank of log or value; all where there are fewer than 30."""
+    n, d = problem.X.shape
+    if n < 30 or d == 0:
+        return np.ones(n, bool)
+    ranks = np.argsort(np.argsort(problem.X, axis=0, kind="stable"), axis=0)
+    far = np.sort(np.abs(ranks / (n - 1) - 0.5), axis=1)[:, ::-1]
+    order = np.argsort((far**2).sum(axis=1), kind="stable")
+    share = np.cumsum(problem.weight[order]) / problem.weight.sum()
+    inner = np.zeros(n, bool)
+    inner[order[share <= 0.9]] = True
+    return inner
+
+
+def sampled(problem, random):
+    """At most `MOST_ROWS` of the rows."""
+    n = len(problem.y)
+    if n <= MOST_ROWS:
+        return problem
+    return problem.rows(np.sort(random.permutation(n)[:MOST_ROWS]))
+
+
+def rounded(problem):
+    """Where y was rounded to few digits, each row weighs by its own rounding."""
+    if problem.digits <= problem.floor or not problem.scale:
+        return problem
+    weight = problem.weight / (problem.y**2 + (0.03 * problem.scale) ** 2)
+    return dataclasses.replace(problem, weight=weight / weight.mean())
+
+
+def listed(pool, whole):
+    """The candidates of the table, the simplest first: the front, the best, those that
+    are undecided, a line and a power law."""
+    distinct = [c for c in pool.distinct() if math.isfinite(whole.mse(c.form))]
+    distinct = distinct or pool.distinct()
+    best = distinct[0]
+    kept = [best, *answers.undecided(distinct, best)]
+    kept += [c for c in pool.front() if c in distinct]
+    kept += [c for c in pool.simple() if c in distinct]
+    unique = {id(c): c for c in kept}
+    return sorted(unique.values(), key=lambda c: (c.form.complexity, c.loss))
+
+
+def pick(candidates, selection):
+    """The index of the chosen candidate."""
+    if selection == "accuracy":
+        return int(np.argmin([c.loss for c in candidates]))
+    return int(np.argmin([c.length for c in candidates]))
+
+
+def refitted(form, whole):
+    """The form with its measured constants fitted to all rows."""
+    trial = refit_free(form, whole, ~measured(form))
+    return trial if whole.mse(trial) <= whole.mse(form) else form
+
+
+def relative_error(form, problem):
+    """The root mean square of the error by that of y; NaN without rows."""
+    if not len(problem.y) or not problem.scale:
+        return float("nan")
+    return math.sqrt(problem.mse(form)) / problem.scale
+
+
+def scores(forms, losses, floor):
+    """PySR's score: how much log loss falls for one step of complexity."""
+    result = [0.0]
+    logs = np.log(np.maximum(losses, max(floor**2, 1e-300)))
+    for i in range(1, len(forms)):
+        step = max(forms[i].complexity - forms[i - 1].complexity, 1)
+        result.append(float(max(logs[i - 1] - logs[i], 0) / step))
+    return result

@@ -1,0 +1,148 @@
+"""The exact search: a rational function is a linear relation of monomials.
+
+N(u) - z D(u) = 0 for z = g or g^2: its coefficients span the null space of the columns
+[monomials, -z monomials]. The columns are taken in the order of their degree; the
+first that depends on those before it gives the relation of the lowest degree, which
+has no common factor to spare.
+"""
+
+import functools
+
+import numpy as np
+
+from keras_nalu.discovery.factoring import factored
+from keras_nalu.discovery.forms import Form, monomials, simple
+from keras_nalu.discovery.powers import (
+    count,
+    identity,
+    kinds,
+    reductions,
+    total_degree,
+)
+
+#: A relation of more terms, or of more constants that are no simple numbers, is an
+#: approximation: eleven of them give exp(x) on 0..1 to 13 digits.
+MOST_TERMS = 30
+MOST_CONSTANTS = 6
+
+
+def relations(problem):
+    """Forms that are exact on every row of the problem.
+
+    Small boxes of all reductions come before large ones: an approximation of high
+    degree must not be met before the relation.
+    """
+    few = problem.rows(spread_rows(len(problem.y), 1500))
+    d = problem.X.shape[1]
+    stages = [lambda: [identity(d)]]
+    stages += [functools.partial(reductions, few, kind) for kind in kinds(few)]
+    for i, stage in enumerate(stages):
+        tasks = [
+            (len(box), j, box, reduction)
+            for j, reduction in enumerate(stage())
+            for box in boxes(len(reduction.groups), len(few.y))
+        ]
+        for size, _, box, reduction in sorted(tasks, key=lambda task: task[:2]):
+            if i == 0 and size > 40:
+                break  # first those that take no time
+            for form in solutions(few, reduction, box):
+                measured = [c for c in form.parameters if simple(c, 1e-7) is None]
+                if len(measured) <= MOST_CONSTANTS and problem.exact(form):
+                    yield form
+
+
+def solutions(problem, reduction, exponents):
+    """The forms that one box of exponents gives."""
+    applied = reduction.apply(problem)
+    if applied is None:
+        return
+    u, g, _ = applied
+    roots = [1, round(1 / problem.step)] if problem.step < 1 else [1]
+    for root in roots:
+        problem.clock.check()
+        for numerator, denominator in null_vectors(u, g**root, exponents):
+            form = reduction.form(numerator, denominator, 1 / root)
+            form = factored(form, problem.X)
+            yield signed(form, problem)
+
+
+def boxes(k, rows):
+    """Sets of exponents of k variables, small ones first."""
+    limit = min(rows // 2, 1400) // 2
+    found = []
+    for degree in range(1, 9):
+        if count(k, degree) <= limit:
+            found.append(total_degree(k, degree))
+    for most in 1, 2, 3:
+        if (most + 1) ** k <= limit and k > 1:
+            grid = np.indices((most + 1,) * k).reshape(k, -1).T.astype(float)
+            found.append(grid[np.argsort(grid.sum(axis=1), kind="stable")])
+    return sorted(found, key=len)
+
+
+def null_vectors(u, z, exponents):
+    """Numerators and denominators of the relations that hold, simplest first."""
+    columns = monomials(u, exponents)
+    both = np.concatenate([columns, -z[:, None] * columns], axis=1)
+    degrees = exponents.sum(axis=1)
+    # The same degree in u: the numerator's first, then the denominator's.
+    order = np.argsort(np.r_[degrees, degrees + 0.5], kind="stable")
+    norm = np.sqrt((both**2).mean(axis=0))
+    if not (np.isfinite(norm).all() and norm.all()):
+        return
+    rows = spread_rows(len(u), 2 * both.shape[1] + 40)
+    scaled = both / norm
+    R = np.linalg.qr(scaled[np.ix_(rows, order)])[1]
+    size = np.linalg.norm(R, axis=0)
+    dependent = np.flatnonzero(np.abs(np.diag(R)) < 1e-12 * size)
+    for j in dependent[:3]:
+        before = np.setdiff1d(np.arange(j), dependent)
+        vector = np.linalg.lstsq(R[:, before], R[:, j], rcond=None)[0]
+        chosen = np.r_[order[before], order[j]]
+        pruned = sparsest(scaled[rows], chosen, np.r_[-vector, 1.0])
+        if pruned is None:
+            continue
+        support, vector = pruned
+        coefficients = vector / norm[support]
+        top = support < len(exponents)
+        if top.all() or not top.any():
+            continue
+        # The denominator is positive, for the roots' sake.
+        below = columns[:, support[~top] - len(exponents)] @ coefficients[~top]
+        coefficients = coefficients * np.sign(np.median(below))
+        yield (
+            (coefficients[top], exponents[support[top]]),
+            (coefficients[~top], exponents[support[~top] - len(exponents)]),
+        )
+
+
+def spread_rows(n, wanted):
+    """About `wanted` of n rows, evenly spread."""
+    return np.arange(n) if n <= wanted else np.linspace(0, n - 1, wanted).astype(int)
+
+
+def sparsest(scaled, support, vector):
+    """Drop the entries that are rounding, and refit, while the relation holds."""
+    for threshold in 1e-7, 1e-5, 1e-9, 1e-3:
+        kept, found = support, vector
+        while True:
+            small = np.abs(found) < threshold * np.abs(found).max()
+            if not small.any():
+                break
+            kept = kept[~small]
+            _, s, Vt = np.linalg.svd(scaled[:, kept], full_matrices=False)
+            found = Vt[-1]
+        if len(kept) == len(support):
+            _, s, Vt = np.linalg.svd(scaled[:, kept], full_matrices=False)
+            found = Vt[-1]
+        if s[-1] < 1e-11 * s[0] and len(kept) <= MOST_TERMS:
+            return kept, found
+    return None
+
+
+def signed(form, problem):
+    """The form, or minus it, whichever has the sign of y."""
+    values = form(problem.X)
+    if np.nansum(values * problem.y) < 0:
+        return Form(-form.constant, form.exponents, form.brackets)
+    return form
