@@ -95,7 +95,7 @@ class TensorBoard(keras.callbacks.TensorBoard):
 
     def on_epoch_end(self, epoch, logs=None):
         if self._configuration is not None:
-            self._begin(logs or {})
+            self._begin(self._configuration, logs or {})
         self._epoch = epoch
         if self.kernel_freq and epoch % self.kernel_freq == 0:
             self._record_kernels()
@@ -112,10 +112,10 @@ class TensorBoard(keras.callbacks.TensorBoard):
         self._model_writer.close()
         super().on_train_end(logs)
 
-    def _begin(self, logs):
+    def _begin(self, configuration, logs):
         """Only after an epoch every model is built, and its metrics have names."""
         metrics = ", ".join(name for name in logs if not name.startswith("val_"))
-        self._describe(self._configuration | {"metrics": metrics} | self.config)
+        self._describe(configuration | {"metrics": metrics} | self.config)
         self._configuration = None
         self._arithmetic = [
             layer
