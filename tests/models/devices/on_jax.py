@@ -169,8 +169,8 @@ def test_several_chunks_an_epoch_end_as_on_one_device(steps, monkeypatch):
 
 def test_blocks_of_a_large_file_go_to_all_devices(monkeypatch):
     alone = train(keras_nalu.Sequential, "shuffled")
-    monkeypatch.setattr("keras_nalu.models.feeds.RESIDENT_BYTES", 0)
-    monkeypatch.setattr("keras_nalu.models.feeds.BLOCK_BYTES", 2000)
+    monkeypatch.setattr("keras_nalu.models.feeds.arrays.RESIDENT_BYTES", 0)
+    monkeypatch.setattr("keras_nalu.models.feeds.arrays.BLOCK_BYTES", 2000)
     assert_alike(alone, train(keras_nalu.Sequential, "shuffled", data_parallel))
 
 
