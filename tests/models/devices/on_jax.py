@@ -1,7 +1,5 @@
 """On eight devices of JAX: run by test_devices.py in a process of its own."""
 
-import contextlib
-
 import jax
 import keras
 import numpy as np
@@ -218,27 +216,36 @@ def test_uneven_batches_of_arrays_are_refused_before_anything_is_trained():
     assert_still(model, before)
 
 
+@pytest.mark.filterwarnings("ignore:Training step by step")
 @pytest.mark.parametrize("steps", ["auto", 1])
 def test_an_error_of_jax_leaves_the_weights(steps):
     """Keras takes them out of the variables while it works."""
-    model = small(steps_per_execution=steps)
+    model, other = small(steps_per_execution=steps), small(steps_per_execution=steps)
     before = model.get_weights()
+    other.set_weights(before)
 
     def fails(call, *args, **options):
         with pytest.raises(ValueError, match=UNEVEN):
             call(*args, verbose=0, **options)
+
+    def fails_at_once(*args, **options):
+        fails(*args, **options)
         assert_still(model, before)
 
-    with left_to_keras() if steps == "auto" else contextlib.nullcontext():
-        fails(model.fit, dataset(15), shuffle=False)
-    with left_to_keras() if steps == "auto" else contextlib.nullcontext():
-        fails(model.evaluate, dataset(33))
+    fails_at_once(model.fit, dataset(15), shuffle=False)
+    fails_at_once(model.evaluate, dataset(33))
     for rows in (15, 33):
-        fails(model.predict, X[:rows])
+        fails_at_once(model.predict, X[:rows])
     odd = X[:15], Y[:15]
-    fails(model.fit, lambda stream: odd, steps_per_epoch=2)
-    # It goes on.
-    model.fit(X, Y, BATCH, verbose=0)
+    if steps == "auto":
+        fails_at_once(model.fit, lambda stream: odd, steps_per_epoch=2)
+    # What it has trained stays, and it goes on.
+    fails(model.fit, dataset(319), shuffle=False)
+    other.fit(dataset(304), shuffle=False, verbose=0)
+    assert_still(model, other.get_weights())
+    for each in (model, other):
+        each.fit(X, Y, BATCH, shuffle=False, verbose=0)
+    assert_still(model, other.get_weights())
 
 
 def members_draw(stream):
