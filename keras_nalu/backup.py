@@ -15,7 +15,7 @@ from keras_nalu import expect, private
 from keras_nalu.layers.base import walk_layers
 from keras_nalu.models.run import current
 
-VERSION = 1
+VERSION = 2
 
 #: Of the training's time, what backups may take where `every` does not say more. The
 #: notebook's epoch takes 3 to 6 ms and its backup 8 to 13 ms, nearly all of it the

@@ -77,10 +77,12 @@ class Run:
 
     def state(self):
         """What of it is in no variable at the end of an epoch, for a backup."""
-        return {"feed": self.feeds["train"].state()}
+        return {"feeds": {kind: feed.state() for kind, feed in self.feeds.items()}}
 
     def restore(self, state):
-        self.feeds["train"].restore(state["feed"])
+        for kind, feed in self.feeds.items():
+            if kept := state["feeds"].get(kind):
+                feed.restore(kept)
 
 
 class Chunks:

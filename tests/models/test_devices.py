@@ -1,6 +1,6 @@
 """More than one device: each case in processes of its own, with virtual devices.
 
-What runs there is in tests/devices.
+What runs there is in tests/models/devices.
 """
 
 import json

@@ -55,13 +55,16 @@ class Spread(Devices):
     def keeping(self, model):
         """Keras takes the values out of the variables while it works, and where it
         cannot cut a batch it does not give them back."""
-        optimizer = [] if model.optimizer is None else model.optimizer.variables
-        held = [
-            (variable, variable.value) for variable in [*model.variables, *optimizer]
-        ]
+        variables = [*model.variables, *model.metrics_variables]
+        if model.optimizer is not None:
+            variables += model.optimizer.variables
+        held = [(variable, variable.value) for variable in variables]
         try:
             yield
         except Exception:
+            # Of the metrics, some may be of this call.
+            model.reset_metrics()
+            model.jax_state_sync()
             for variable, value in held:
                 if not value.is_deleted():
                     variable.assign(value)

@@ -39,8 +39,8 @@ class Member:
         #: The names in the logs, once a batch was seen.
         self.names = []
 
-    def open(self, size, x, y, sample_weight):
-        """Sees on a batch what the metrics of so many members count."""
+    def see(self, x, y, sample_weight):
+        """Sees on a batch what the metrics of a member count."""
         rows = keras.tree.flatten(x)[0].shape[0]
         y_pred = keras.tree.map_structure(
             lambda o: ops.zeros((rows, *(n or 1 for n in o.shape[1:])), o.dtype),
@@ -49,6 +49,9 @@ class Member:
         self.scorer.compute_loss(None, y, y_pred, sample_weight)
         self.names = [*self.scorer.compute_metrics(None, y, y_pred, sample_weight)]
         self.scorer.reset_metrics()
+
+    def open(self, size):
+        """Has the metrics of so many members count."""
         self.scores = Scores(size, self.scorer.metrics_variables)
 
     def predict(self, values, training):

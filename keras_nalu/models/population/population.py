@@ -269,9 +269,10 @@ class Population(Stacked):
     def _open_scores(self, call):
         """The state of every member's metrics, once it is known what they measure."""
         if self.compiled and self._member.scores is None:
-            first = self._data.first(call)
+            with self._place.scope():
+                self._member.see(*self._data.first(call))
             with self._place.scope(stacked=True):
-                self._member.open(self.size, *first)
+                self._member.open(self.size)
 
     def begin(self, run):
         """A run tells who has the logs of the members."""

@@ -58,7 +58,9 @@ class PopulationPlanner(Planner):
         return plan(dict(call)) if self.model.compiled else None
 
     def expect(self, call, trains):
-        if backends.current().spreads(self.model):
+        backend = backends.current()
+        spread = backend.spreads(self.model) or backend.devices().spread
+        if spread and not self.devices().spread:
             raise ValueError(
                 "A population spreads its members on JAX, if it is made after "
                 "`keras.distribution.set_distribution`. Received: one that was made "

@@ -8,10 +8,13 @@ from keras import layers, optimizers
 
 import keras_nalu
 from keras_nalu.layers import NAU, NMU
+from keras_nalu.models.run import Run
 
 distribution = keras.distribution
 DEVICES = 8
 BATCH, SIZE = 16, 24
+#: What JAX says of a batch that it cannot cut.
+UNEVEN = "partitioned 8 times, but the dimension"
 
 _rng = np.random.default_rng(0)
 X = _rng.uniform(1, 2, (320, 2)).astype("float32")
@@ -76,6 +79,13 @@ DATA = {
 }
 
 
+FUSED = [data for data in DATA if data != "a data set"]
+
+
+def left_to_keras():
+    return pytest.warns(UserWarning, match="^Training step by step, as Keras does: the")
+
+
 def train(cls, data, way=None, **compiled):
     distribution.set_distribution(way and way())
     keras.utils.set_random_seed(1)
@@ -98,10 +108,6 @@ def assert_alike(one, other):
         np.testing.assert_allclose(seen[name], values, rtol=1e-5, err_msg=name)
 
 
-def is_cut(variable):
-    return not variable.value.sharding.is_fully_replicated
-
-
 @pytest.mark.parametrize("data", ["arrays", "a data set"])
 @ways
 def test_keras_fit_ends_as_on_one_device(data, way):
@@ -110,10 +116,19 @@ def test_keras_fit_ends_as_on_one_device(data, way):
     assert_alike(alone, train(keras_nalu.Sequential, data, way, steps_per_execution=1))
 
 
+def test_a_data_set_is_left_to_keras():
+    alone = train(keras.Sequential, "a data set")
+    with left_to_keras():
+        spread = train(keras_nalu.Sequential, "a data set", data_parallel)
+    assert_alike(alone, spread)
+    assert not spread[0].train_function.loops
+    assert not spread[0].test_function.loops
+
+
 @pytest.mark.parametrize(
     ("way", "data"),
     [
-        *((data_parallel, data) for data in DATA),
+        *((data_parallel, data) for data in FUSED),
         *((model_parallel, data) for data in ("with a rest", "drawn")),
     ],
 )
@@ -132,25 +147,20 @@ def test_fused_fit_ends_as_on_one_device(data, way, monkeypatch):
     np.testing.assert_allclose(answers, X @ first @ kernel + bias, rtol=1e-5)
     error = model.evaluate(X, Y, BATCH, verbose=0)[1]
     np.testing.assert_allclose(error, np.abs(answers - Y).mean(), rtol=1e-5)
-    loops = [*model._loops]
+    loops = {**model.test_function.loops}
     model.evaluate(X, Y, BATCH, verbose=0)
-    assert [*model._loops] == loops
+    assert model.test_function.loops == loops
 
 
 def count_chunks(monkeypatch):
-    make, chunks = keras_nalu.Sequential._function, []
+    advance, chunks = Run.advance, []
 
-    def counted(model, *args):
-        function = make(model, *args)
+    def counted(self, *args):
+        results = advance(self, *args)
+        chunks.append(1)
+        return results
 
-        def chunk(*state_and_iterator):
-            results = function(*state_and_iterator)
-            chunks.append(1)
-            return results
-
-        return chunk
-
-    monkeypatch.setattr(keras_nalu.Sequential, "_function", counted)
+    monkeypatch.setattr(Run, "advance", counted)
     return chunks
 
 
@@ -169,24 +179,31 @@ def test_several_chunks_an_epoch_end_as_on_one_device(steps, monkeypatch):
 
 def test_blocks_of_a_large_file_go_to_all_devices(monkeypatch):
     alone = train(keras_nalu.Sequential, "shuffled")
-    monkeypatch.setattr("keras_nalu.models.feeds.RESIDENT_BYTES", 0)
-    monkeypatch.setattr("keras_nalu.models.feeds.BLOCK_BYTES", 2000)
+    monkeypatch.setattr("keras_nalu.models.feeds.arrays.RESIDENT_BYTES", 0)
+    monkeypatch.setattr("keras_nalu.models.feeds.arrays.BLOCK_BYTES", 2000)
     assert_alike(alone, train(keras_nalu.Sequential, "shuffled", data_parallel))
 
 
-@pytest.mark.parametrize("steps", ["auto", 1])
-def test_uneven_batches(steps):
-    """Said before anything is trained, if they come in arrays."""
+def small(**compiled):
     distribution.set_distribution(data_parallel())
     model = keras_nalu.Sequential([keras.Input((2,)), layers.Dense(4)])
-    model.compile("sgd", "mse", metrics=["mae"], steps_per_execution=steps)
-    # Else its weights would be those that Keras draws again, where it has lost them.
+    model.compile("sgd", "mse", metrics=["mae"], **compiled)
     model.fit(X, Y, BATCH, verbose=0)
+    return model
+
+
+def assert_still(model, weights):
+    for a, b in zip(weights, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_uneven_batches_of_arrays_are_refused_before_anything_is_trained():
+    model = small()
     before = model.get_weights()
-    said = r"cut into 8 equal parts, .*Received: {}\. Try .* multiples of 8"
 
     def fails(what, call, *args, **options):
-        with pytest.raises(ValueError, match=said.format(what)):
+        said = rf"cut into 8 equal parts, .*Received: {what}\. Try .* multiples of 8"
+        with pytest.raises(ValueError, match=said):
             call(*args, verbose=0, **options)
 
     fails("320 rows, in batches of 20", model.fit, X, Y, 20)
@@ -196,26 +213,39 @@ def test_uneven_batches(steps):
     of_40 = {"validation_data": (X[:40], Y[:40]), "validation_batch_size": 20}
     fails("40 rows, in batches of 20", model.fit, X, Y, BATCH, **of_40)
     fails("33 rows, .*", model.evaluate, X[:33], Y[:33])
+    assert_still(model, before)
 
-    def assert_still(weights):
-        for a, b in zip(weights, model.get_weights(), strict=True):
-            np.testing.assert_array_equal(a, b)
 
-    assert_still(before)
-    fails("a batch that is not", model.fit, dataset(319), shuffle=False)
-    if steps == "auto":
-        assert_still(before)
-    after = model.get_weights()
-    fails("a batch that is not", model.evaluate, dataset(33))
-    assert_still(after)
+@pytest.mark.filterwarnings("ignore:Training step by step")
+@pytest.mark.parametrize("steps", ["auto", 1])
+def test_an_error_of_jax_leaves_the_weights(steps):
+    """Keras takes them out of the variables while it works."""
+    model, other = small(steps_per_execution=steps), small(steps_per_execution=steps)
+    before = model.get_weights()
+    other.set_weights(before)
+
+    def fails(call, *args, **options):
+        with pytest.raises(ValueError, match=UNEVEN):
+            call(*args, verbose=0, **options)
+
+    def fails_at_once(*args, **options):
+        fails(*args, **options)
+        assert_still(model, before)
+
+    fails_at_once(model.fit, dataset(15), shuffle=False)
+    fails_at_once(model.evaluate, dataset(33))
     for rows in (15, 33):
-        fails("a batch that is not", model.predict, X[:rows])
-        assert_still(after)
+        fails_at_once(model.predict, X[:rows])
+    odd = X[:15], Y[:15]
     if steps == "auto":
-        odd = X[:15], Y[:15]
-        fails("a batch that is not", model.fit, lambda stream: odd, steps_per_epoch=2)
-    # It goes on.
-    model.fit(X, Y, BATCH, verbose=0)
+        fails_at_once(model.fit, lambda stream: odd, steps_per_epoch=2)
+    # What it has trained stays, and it goes on.
+    fails(model.fit, dataset(319), shuffle=False)
+    other.fit(dataset(304), shuffle=False, verbose=0)
+    assert_still(model, other.get_weights())
+    for each in (model, other):
+        each.fit(X, Y, BATCH, shuffle=False, verbose=0)
+    assert_still(model, other.get_weights())
 
 
 def members_draw(stream):

@@ -14,6 +14,10 @@ from keras_nalu.layers import NAU
 
 BATCH = 16
 ROWS = 128
+SAID = (
+    "^Training step by step, as Keras does: the model is on several devices, by a "
+    r"strategy of TensorFlow\.$"
+)
 
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0],
@@ -34,18 +38,17 @@ def dataset(rows, batch=BATCH):
     return tf.data.Dataset.from_tensor_slices((X[:rows], Y[:rows])).batch(batch)
 
 
-#: What is fitted, by name. The rest of 126 rows are 14.
+#: What is fitted, by name.
 DATA = {
-    "arrays": lambda: {"x": X, "y": Y, "shuffle": False, "batch_size": BATCH},
-    "with a rest": lambda: {
-        "x": X[:126],
-        "y": Y[:126],
+    "arrays": lambda: {
+        "x": X,
+        "y": Y,
+        "shuffle": False,
         "batch_size": BATCH,
         "validation_data": (X, Y),
     },
-    "drawn": lambda: {"x": draw, "steps_per_epoch": 8},
     "a data set": lambda: {
-        "x": dataset(126),
+        "x": dataset(128),
         "shuffle": False,
         "validation_data": dataset(64),
     },
@@ -84,85 +87,44 @@ def test_keras_fit_ends_as_on_one_device(strategy):
     assert_alike(alone, ours)
 
 
-@pytest.mark.parametrize("data", ["arrays", "with a rest", "drawn"])
-def test_fused_fit_ends_as_on_one_device(data, strategy):
-    ends = []
-    keep = keras.callbacks.LambdaCallback(
-        on_train_batch_end=lambda batch, logs: ends.append(batch)
-    )
+@pytest.mark.parametrize("data", DATA)
+def test_keras_own_step_trains_and_one_line_says_why(data, strategy):
     alone = train(keras_nalu.Sequential, data)
-    spread = train(keras_nalu.Sequential, data, strategy)
+    with pytest.warns(UserWarning, match=SAID) as caught:
+        spread = train(keras_nalu.Sequential, data, strategy)
+    (line,) = (w for w in caught if re.search(SAID, str(w.message)))
+    assert line.filename == __file__
     assert_alike(alone, spread)
     model, _ = spread
-    model.fit(X, Y, BATCH, verbose=0, callbacks=[keep])
-    assert ends == [7]
     first, kernel, bias = model.get_weights()
-    np.testing.assert_allclose(
-        model.predict(X[:63], verbose=0), X[:63] @ first @ kernel + bias, rtol=1e-4
-    )
-    assert model.evaluate(X, Y, verbose=0)[0] < 100
+    answers = X @ first @ kernel + bias
+    np.testing.assert_allclose(model.predict(X, verbose=0), answers, rtol=1e-4)
+    with pytest.warns(UserWarning, match=SAID):
+        error = model.evaluate(X, Y, verbose=0)[1]
+    np.testing.assert_allclose(error, np.abs(answers - Y).mean(), rtol=1e-4)
+    assert not model.train_function.loops
+    assert not model.test_function.loops
 
 
-def test_logs_of_a_batch_are_means_also_those_of_several_numbers(strategy):
-    seen = []
-    keep = keras.callbacks.LambdaCallback(
-        on_train_batch_end=lambda batch, logs: seen.append(np.shape(logs["f1_score"]))
-    )
+def test_what_is_drawn_is_refused(strategy):
+    """Keras has no way to train on it."""
     with strategy.scope():
         model = keras_nalu.Sequential([keras.Input((2,)), layers.Dense(4)])
-        model.compile("sgd", "mse", metrics=[keras.metrics.F1Score(threshold=1.0)])
-    model.fit(X, np.float32(Y > 6), BATCH, verbose=0, callbacks=[keep])
-    assert seen == [(4,)]
-
-
-@pytest.mark.parametrize("steps", ["auto", 4])
-def test_a_data_set_goes_step_by_step(steps, strategy):
-    alone = train(keras_nalu.Sequential, "a data set", steps_per_execution=steps)
-    said = r"step by step.*cuts the batches of a data"
-    with pytest.warns(UserWarning, match=said) as caught:
-        ours = train(
-            keras_nalu.Sequential, "a data set", strategy, steps_per_execution=steps
-        )
-    assert __file__ in {w.filename for w in caught if re.search(said, str(w.message))}
-    assert_alike(alone, ours)
-
-
-def test_keras_takes_several_steps_nowhere(strategy):
-    """Why it is one step at a time. Once this fails, let Keras have the chunk."""
-    with pytest.raises(tf.errors.InvalidArgumentError, match="value for placeholder"):
-        train(keras.Sequential, "a data set", strategy, steps_per_execution=4)
+        model.compile("sgd", "mse")
+    before = model.get_weights()
+    said = "function draws batches.* Here the model is on several devices"
+    with pytest.raises(ValueError, match=said):
+        model.fit(draw, steps_per_epoch=8, verbose=0)
+    with pytest.raises(ValueError, match=said):
+        model.evaluate(draw, steps=8, verbose=0)
+    for a, b in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_xla_compiles_for_one_device(strategy):
-    """Why the loop is not XLA's. Once this fails, let it be."""
+    """Why nothing is fused. Once this fails, let it be."""
     with pytest.raises(tf.errors.InvalidArgumentError, match="Trying to access resou"):
         train(keras.Sequential, "arrays", strategy, jit_compile=True)
-
-
-@pytest.mark.filterwarnings("ignore:Training step by step")
-@pytest.mark.parametrize("steps", ["auto", 1])
-def test_uneven_batches(steps, strategy):
-    """Keras would take the mean of means of 7 and of 8 rows."""
-    with strategy.scope():
-        model = keras_nalu.Sequential([keras.Input((2,)), layers.Dense(4)])
-        model.compile("sgd", "mse", steps_per_execution=steps)
-    said = r"cut into 2 equal parts, .*Received: {}\. Try .* multiples of 2"
-
-    def fails(what, call, *args, **options):
-        with pytest.raises(ValueError, match=said.format(what)):
-            call(*args, verbose=0, **options)
-
-    fails("128 rows, in batches of 5", model.fit, X, Y, 5)
-    fails("127 rows, in batches of 16", model.fit, X[1:], Y[1:], BATCH)
-    fails("63 rows, .*", model.fit, X, Y, BATCH, validation_data=(X[:63], Y[:63]))
-    fails("63 rows, .*", model.evaluate, X[:63], Y[:63])
-    fails("parts of .7, 8. rows", model.fit, dataset(79), shuffle=False)
-    fails("a batch that is not", model.fit, dataset(75, 15), shuffle=False)
-    fails("parts of .7, 8. rows", model.evaluate, dataset(79))
-    held_out = {"validation_data": dataset(79)}
-    fails("parts of .7, 8. rows", model.fit, X, Y, BATCH, **held_out)
-    # It goes on.
-    model.fit(X, Y, BATCH, verbose=0)
 
 
 def test_a_population_is_refused(strategy):

@@ -1,6 +1,6 @@
 """One of several processes that train together: run by test_devices.py.
 
-    python tests/devices/process.py ENGINE PORT PROCESSES PROCESS [ANOTHER_PORT]
+    python tests/models/devices/process.py ENGINE PORT PROCESSES PROCESS [ANOTHER_PORT]
 
 Prints the weights that each kind of training ended with, as JSON.
 """
