@@ -26,6 +26,7 @@ import pytest
 
 import keras_nalu
 from oracles.notebooks import (
+    EPOCH_LINE,
     METADATA,
     code_cells,
     differences,
