@@ -120,6 +120,7 @@ def test_halves_are_those_of_the_losses(epochs):
         expected = first.mean() <= second.mean() + second.std() and second.mean() > 1
         reinitialize = INALUReinitialize(every=epochs, losses=losses.size)
         reinitialize.set_model(adder())
+        reinitialize.set_params({"steps": 8})
         reinitialize.on_train_begin()
         for epoch, batch in enumerate(losses):
             logs = {"loss": batch.mean(), "batch_loss_deviation": batch.std()}
