@@ -45,6 +45,8 @@ class Model(keras.Model):
     #: As `compile` was asked; Keras itself knows numbers alone.
     asked_steps = 1
     _jit: Any = None
+    #: Whether there is a metric of the weights, which JAX' step does not see.
+    measures_weights = False
 
     def __new__(cls, *args, **kwargs):
         if cls is Model and _is_functional(args, kwargs):
@@ -82,7 +84,7 @@ class Model(keras.Model):
         super().compile(**call | {"steps_per_execution": one})
         self.asked_steps = steps
         self._jit = call.get("jit_compile", "auto"), self.jit_compile
-        watch(self, call)
+        self.measures_weights = bool(watch(self, call))
 
     def jit_is_asked_for(self):
         """Whether XLA may compile the steps: `jit_compile` is not False, and was not

@@ -58,7 +58,8 @@ class Run:
 
     def finish(self, kind, logs, state):
         """What Keras logs of a chunk."""
-        self.results = logs
+        if not self.model.measures_weights:
+            self.results = logs
         return logs
 
     def put_back(self):
