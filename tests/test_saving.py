@@ -132,7 +132,14 @@ from keras_nalu import Sequential
 names = [n for n in keras.saving.get_custom_objects() if n.startswith("keras_nalu>")]
 print(json.dumps(names))
 """
-    assert {*in_a_new_process(code, "")} >= NAMES
+    found = {*in_a_new_process(code, "")}
+    # One paper's recipe is a guest: whoever saved a model of it has imported it.
+    own = {
+        name
+        for name in NAMES
+        if "benchmarks" not in keras.saving.get_registered_object(name).__module__
+    }
+    assert found >= own > set()
 
 
 @pytest.mark.slow
