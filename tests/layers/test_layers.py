@@ -104,7 +104,7 @@ def test_arguments_by_name_are_keras_own(name):
     y = numpy(layer(np.ones((4, 3), "float32")))
     # Keras takes the mean over the batch.
     expected = (y**2).sum(axis=1).mean() / 2
-    assert float(layer.losses[0]) == pytest.approx(expected, rel=1e-5)
+    assert numpy(layer.losses[0]) == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("name", ["NAC", "NALU"])
