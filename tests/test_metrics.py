@@ -278,10 +278,14 @@ def test_sparsity_error_in_fit(cls, built):
     assert len({*watch.errors}) == 3
     told = model.evaluate(*DATA, verbose=0, return_dict=True)
     assert told["sparsity_error"] == pytest.approx(watch.errors[-1], rel=1e-6)
-    if cls is keras_nalu.Sequential and BACKEND != "torch":
-        np.testing.assert_allclose(watch.chunks, watch.errors, rtol=1e-6)
-    if cls is keras.Sequential and BACKEND == "jax":
+    # `watch` looks at each batch. On JAX a step does not see the weights.
+    if BACKEND == "jax":
         assert np.isnan(watch.chunks).all()
+    else:
+        last = len(watch.chunks) // 3
+        np.testing.assert_allclose(
+            watch.chunks[last - 1 :: last], watch.errors, rtol=1e-6
+        )
 
 
 @pytest.mark.parametrize("options", [{"jit_compile": False}, {"run_eagerly": True}])
