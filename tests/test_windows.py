@@ -1,5 +1,6 @@
 """Without what POSIX alone has, as on Windows."""
 
+import pytest
 from oracles import windows
 
 PROGRAM = """
@@ -18,11 +19,13 @@ np.testing.assert_array_equal(again.predict(X, verbose=0), model.predict(X, verb
 for cls in keras_nalu.layers.LAYERS.values():
     cls(2).build((None, 3))
 assert keras_nalu.formula(keras_nalu.discretize(model, X), X).lines
-assert main(["train", "--epochs", "1", "--size", "100", "--no-mlp", "--output", "o"]) == 0
+quick = ["--epochs", "1", "--size", "100", "--no-mlp", "--output", "out"]
+assert main(["train", *quick]) == 0
 assert main(["benchmark", "single-module", "--list"]) == 0
 """
 
 
+@pytest.mark.slow
 def test_models_and_commands_want_nothing_that_windows_lacks(tmp_path):
     done = windows.run(PROGRAM, tmp_path)
     assert done.returncode == 0, done.stderr
