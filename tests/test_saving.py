@@ -83,6 +83,7 @@ path = {str(path)!r}
     return json.loads(out.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_load_model_where_nothing_was_imported(saved):
     """And Keras' own loader fails there, with the text that README quotes."""
     _, path, expected = saved

@@ -241,7 +241,10 @@ NORMALS = {
 }
 
 
-@pytest.mark.parametrize("name", NORMALS)
+@pytest.mark.parametrize(
+    "name",
+    ["INALU", "port", *(pytest.param(n, marks=slow) for n in ("NALU", "SharedINALU"))],
+)
 def test_initial_normals(name):
     make, means, deviation = NORMALS[name]
     crowd = Population(template(make(name)), 2000, seed=0)
