@@ -13,6 +13,7 @@ import numpy as np
 
 from keras_nalu import expect, private
 from keras_nalu.layers.base import walk_layers
+from keras_nalu.models import Population
 from keras_nalu.models.run import current
 
 VERSION = 2
@@ -226,10 +227,10 @@ class BackupAndRestore(keras.callbacks.CallbackList):
         model = self.model
         model.optimizer.build(model.trainable_variables)
         # A population's are in its template.
-        layers = walk_layers(getattr(model, "template", model))
+        whole = model.template if isinstance(model, Population) else model
         return {
             "backend": keras.backend.backend(),
-            "layers": [type(layer).__name__ for layer in layers],
+            "layers": [type(layer).__name__ for layer in walk_layers(whole)],
             "optimizer": type(model.optimizer).__name__,
             "shapes": [[*v.shape, str(v.dtype)] for v in _variables(model)],
             "callbacks": [type(callback).__name__ for callback in self.callbacks],

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 
 from keras_nalu import expect
+from keras_nalu.models import Population
 
 
 class EpochLine(keras.callbacks.Callback):
@@ -74,17 +75,18 @@ class StopWhenSolved(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self.solved_at = self._kept = None
-        if _is_population(self.model):
+        if isinstance(self.model, Population):
             self.solved_at = np.full(self.model.size, -1)
 
     def on_epoch_end(self, epoch, logs=None):
-        logs = _logs(self.model, logs)
+        population = isinstance(self.model, Population)
+        logs = self.model.member_logs if population else logs or {}
         validated = any(name.startswith("val_") for name in logs)
         due = validated or not self.monitor.startswith("val_")
         if self.monitor not in logs and not due and self.validation_freq != 1:
             return
         solved = _read(logs, self.monitor) < self.threshold
-        if _is_population(self.model):
+        if population:
             self._keep(solved & (self.solved_at < 0), epoch)
             open_ = np.isfinite(logs["loss"]) & (self.solved_at < 0)
             self.model.stop_training |= not open_.any()
@@ -109,14 +111,6 @@ class StopWhenSolved(keras.callbacks.Callback):
 
 def _name(monitor):
     return expect.kind("monitor", monitor, str, "a name in the logs", "'loss'")
-
-
-def _is_population(model):
-    return hasattr(model, "member_logs")
-
-
-def _logs(model, logs):
-    return model.member_logs if _is_population(model) else logs or {}
 
 
 def _read(logs, name):
