@@ -39,7 +39,7 @@ from keras_nalu.layers.arguments import (
     signature,
     warn_of_half,
 )
-from keras_nalu.regularizers import Scheduled, is_scheduled
+from keras_nalu.regularizers import Counting, Scheduled, is_scheduled
 
 
 def effective(read: Callable[[Any], Any]) -> Any:
@@ -193,6 +193,7 @@ class ArithmeticLayer(keras.layers.Layer):
             )
             regularizer = Scheduled(regularizer, steps)
             self.scheduled.append(regularizer)
+            constraint = Counting(constraints.get(constraint), steps)
         shape = (self._in, self.units) if shape is None else shape
         # No autocast: the equations choose what half precision can bear.
         return self.add_weight(
@@ -212,7 +213,7 @@ class ArithmeticLayer(keras.layers.Layer):
         return keras.ops.convert_to_tensor(x, dtype=self.compute_dtype, sparse=False)
 
     def start(self, inputs: Any, training: bool) -> Any:
-        """The inputs, cast; a training step counts for what follows a schedule."""
+        """The inputs, cast; what follows a schedule learns whether this is training."""
         for regularizer in self.scheduled:
             regularizer.due = training and self.trainable
         return self.cast(inputs)
