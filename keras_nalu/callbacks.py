@@ -68,7 +68,8 @@ class StopWhenSolved(keras.callbacks.Callback):
 
     def __init__(self, monitor="val_loss", threshold=1e-5, validation_freq=1):
         super().__init__()
-        self.monitor = _name(monitor)
+        in_logs = "a name in the logs", "'loss'"
+        self.monitor = expect.kind("monitor", monitor, str, *in_logs)
         self.threshold = expect.number("threshold", threshold, instead="1e-5")
         self.validation_freq = validation_freq
         self.solved_at: Any = None
@@ -85,7 +86,13 @@ class StopWhenSolved(keras.callbacks.Callback):
         due = validated or not self.monitor.startswith("val_")
         if self.monitor not in logs and not due and self.validation_freq != 1:
             return
-        solved = _read(logs, self.monitor) < self.threshold
+        if self.monitor not in logs:
+            raise ValueError(
+                f"There is no {self.monitor!r} in the logs of this epoch. There are: "
+                f"{', '.join(map(repr, logs))}. Try one of them as `monitor`; those of "
+                "the validation need `fit(..., validation_data=...)`."
+            )
+        solved = logs[self.monitor] < self.threshold
         if population:
             self._keep(solved & (self.solved_at < 0), epoch)
             open_ = np.isfinite(logs["loss"]) & (self.solved_at < 0)
@@ -106,24 +113,6 @@ class StopWhenSolved(keras.callbacks.Callback):
         if self._kept is not None:
             solved = self.solved_at >= 0
             for kept, variable in zip(self._kept, self.model.weights, strict=True):
-                _put(variable, solved, kept[solved])
-
-
-def _name(monitor):
-    return expect.kind("monitor", monitor, str, "a name in the logs", "'loss'")
-
-
-def _read(logs, name):
-    if name not in logs:
-        raise ValueError(
-            f"There is no {name!r} in the logs of this epoch. There are: "
-            f"{', '.join(map(repr, logs))}. Try one of them as `monitor`; those of the "
-            "validation need `fit(..., validation_data=...)`."
-        )
-    return logs[name]
-
-
-def _put(variable, members, values):
-    stacked = keras.ops.convert_to_numpy(variable).copy()
-    stacked[members] = values
-    variable.assign(stacked)
+                stacked = keras.ops.convert_to_numpy(variable).copy()
+                stacked[solved] = kept[solved]
+                variable.assign(stacked)
