@@ -80,12 +80,10 @@ class BackupAndRestore(keras.callbacks.CallbackList):
     def __init__(self, path, callbacks=None, every=None, delete=True):
         if every is not None:
             every = expect.integer("every", every, "a positive integer or None")
-        callbacks = [] if callbacks is None else callbacks
-        kind, expected = keras.callbacks.Callback, "a list of callbacks"
-        expect.items("callbacks", callbacks, kind, expected, "[EpochLine()]")
-        super().__init__(callbacks)
+        listed = list | tuple | None, "a list of callbacks", "[EpochLine()]"
+        super().__init__(expect.kind("callbacks", callbacks, *listed))
         self._model = None
-        self.path = Path(expect.path("path", path, "'training.backup'"))
+        self.path = Path(path)
         self.every = every
         self.delete = expect.flag("delete", delete)
 
