@@ -149,12 +149,12 @@ def _arithmetic(suite, task, modules, operations, thousands):
 
 def _inalu(suite, inputs):
     for operation in ("add", "subtract", "multiply", "divide"):
-        for module in inalu.MODULES:
+        for module, layer in inalu.MODULES.items():
             yield Experiment(
                 module,
                 InaluArithmetic(operation, inputs=inputs),
-                inalu.layers(module),
-                inalu.optimizer(),
+                [layer(1)],
+                inalu.INALUAdam(),
                 seeds=10,
                 steps=100_000,
                 rules=("inalu",),
