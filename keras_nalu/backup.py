@@ -136,11 +136,9 @@ class BackupAndRestore(keras.callbacks.CallbackList):
         if not self.model.built:
             return
         begun = time.perf_counter()
-        arrays: list = []
-        state = _pack(self._state(), arrays)
+        state, arrays = _dumps(self._state())
         content = io.BytesIO()
-        text = np.frombuffer(json.dumps(state).encode(), "uint8")
-        np.savez(content, *arrays, state=text)
+        np.savez(content, *arrays, state=np.frombuffer(state.encode(), "uint8"))
         self.path.parent.mkdir(parents=True, exist_ok=True)
         partial = f"{self.path}.partial"
         try:
@@ -162,7 +160,7 @@ class BackupAndRestore(keras.callbacks.CallbackList):
                 np.load(content, allow_pickle=False) as file,
             ):
                 arrays = [file[f"arr_{i}"] for i in range(len(file.files) - 1)]
-                return _unpack(json.loads(bytes(file["state"])), arrays)
+                return _loads(bytes(file["state"]), arrays)
         except OSError:
             raise
         except Exception as error:
@@ -301,25 +299,21 @@ def _is_plain(value):
     return value is None or isinstance(value, bool | int | float | str | np.generic)
 
 
-def _pack(value, arrays):
-    """For JSON, which holds the numbers of arrays in a list."""
-    if isinstance(value, dict):
-        return {name: _pack(each, arrays) for name, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_pack(each, arrays) for each in value]
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, np.ndarray) or keras.ops.is_tensor(value):
+def _dumps(state):
+    """As JSON, which holds the numbers of arrays in a list."""
+    arrays = []
+
+    def default(value):
+        if isinstance(value, np.generic):
+            return value.item()
         arrays.append(keras.ops.convert_to_numpy(value))
         return {ARRAY: len(arrays) - 1}
-    return value
+
+    return json.dumps(state, default=default), arrays
 
 
-def _unpack(value, arrays):
-    if isinstance(value, dict):
-        if [*value] == [ARRAY]:
-            return arrays[value[ARRAY]]
-        return {name: _unpack(each, arrays) for name, each in value.items()}
-    if isinstance(value, list):
-        return [_unpack(each, arrays) for each in value]
-    return value
+def _loads(text, arrays):
+    def hook(value):
+        return arrays[value[ARRAY]] if [*value] == [ARRAY] else value
+
+    return json.loads(text, object_hook=hook)
