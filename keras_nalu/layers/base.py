@@ -25,7 +25,7 @@ from typing import Any, ClassVar
 
 import keras
 import numpy as np
-from keras import constraints, initializers, regularizers
+from keras import constraints, initializers
 
 from keras_nalu import expect, ops
 from keras_nalu.layers import exact
@@ -125,15 +125,9 @@ class ArithmeticLayer(keras.layers.Layer):
         if self.variable_dtype in ("float16", "bfloat16"):
             warn_of_half(self.variable_dtype)
         self.units: int = expect.integer("units", units)
-        self.kernel_initializer = part(
-            initializers, "kernel_initializer", kernel_initializer
-        )
-        self.kernel_regularizer = part(
-            regularizers, "kernel_regularizer", kernel_regularizer
-        )
-        self.kernel_constraint = part(
-            constraints, "kernel_constraint", kernel_constraint
-        )
+        self.kernel_initializer = part("kernel_initializer", kernel_initializer)
+        self.kernel_regularizer = part("kernel_regularizer", kernel_regularizer)
+        self.kernel_constraint = part("kernel_constraint", kernel_constraint)
         self.input_spec = keras.InputSpec(min_ndim=2)
         self.supports_masking = True
         #: The penalties whose coefficients follow a schedule.
@@ -321,9 +315,9 @@ class GatedLayer(ArithmeticLayer):
             kernel_constraint=kernel_constraint,
             **kwargs,
         )
-        self.gate_initializer = part(initializers, "gate_initializer", gate_initializer)
-        self.gate_regularizer = part(regularizers, "gate_regularizer", gate_regularizer)
-        self.gate_constraint = part(constraints, "gate_constraint", gate_constraint)
+        self.gate_initializer = part("gate_initializer", gate_initializer)
+        self.gate_regularizer = part("gate_regularizer", gate_regularizer)
+        self.gate_constraint = part("gate_constraint", gate_constraint)
 
     def add_gate(
         self,
