@@ -28,11 +28,11 @@ Y = X.prod(axis=1, keepdims=True)
 NAMES = {
     constraints: "Clip",
     initializers: "NACUniform NAUUniform NMUUniform UnitVector Orthogonal",
-    metrics: "IsCloseAccuracy LastBatchLoss SparsityError",
+    metrics: "IsCloseAccuracy LastBatchLoss",
     reinitialize: "BatchLossDeviation",
     regularizers: """LinearRamp StepwiseGrowth Sum Sparsity OutOfRange INALUPenalty L1
         Discretization NegativeSquare""",
-    keras_nalu: "L2Loss Sequential Model Population",
+    keras_nalu: "L2Loss SparsityError Sequential Model Population",
 }
 CLASSES = [
     *LAYERS.values(),
