@@ -23,7 +23,7 @@ MODULES = [
 #: Those whose examples train for seconds.
 TRAIN = {
     *("keras_nalu.backup", "keras_nalu.callbacks"),
-    "keras_nalu.benchmarks.experiment",
+    *("keras_nalu.benchmarks.experiment", "keras_nalu.benchmarks.reinitialize"),
     "keras_nalu.models.population.population",
 }
 

@@ -340,7 +340,7 @@ def test_sparsity_error_goes_where_a_model_goes(tmp_path):
         assert told["sparsity_error"] == 0.5
 
 
-@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("known", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_sparsity_error_of_a_copy_of_keras_model_says_what_to_do(known, tmp_path):
     model = pair(keras.Sequential)
     compiled(model, SparsityError(model if known else None))

@@ -26,9 +26,7 @@ QUICK = {
     "torch": [(0, False, 3), (1, False, 3), (2, False, 3)],
 }[BACKEND]
 SLOW = {
-    "tensorflow": [
-        (source, fused, 60) for source in ("live", 0, 1, 2) for fused in (False, True)
-    ],
+    "tensorflow": [(source, True, 60) for source in ("live", 0, 1, 2)],
     "jax": [("live", True, 60), (1, True, 60), (2, True, 60)],
     "torch": [("live", False, 3)],
 }[BACKEND]

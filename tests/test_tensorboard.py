@@ -106,10 +106,10 @@ def subclassed():
 @pytest.mark.parametrize(
     "build",
     [
-        *(sequential, nested, subclassed),
+        *(sequential, subclassed),
         *(
             pytest.param(build, marks=pytest.mark.slow)
-            for build in (sequential_without_input, functional, shared)
+            for build in (sequential_without_input, functional, nested, shared)
         ),
     ],
 )
@@ -332,7 +332,12 @@ def test_the_last_image_shows_the_trained_kernel(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("kernel_freq", "recorded"), [(1, [0, 1, 2, 3]), (2, [0, 2, 3]), (9, [0, 3])]
+    ("kernel_freq", "recorded"),
+    [
+        (2, [0, 2, 3]),
+        pytest.param(1, [0, 1, 2, 3], marks=pytest.mark.slow),
+        pytest.param(9, [0, 3], marks=pytest.mark.slow),
+    ],
 )
 def test_kernels_are_recorded_every_kernel_freq_and_last(
     tmp_path, kernel_freq, recorded

@@ -27,7 +27,8 @@ SIGNALS = (
 ).split()
 
 PREAMBLE = f"""
-import keras, h5py, os, signal, sys, tempfile, subprocess, multiprocessing.pool
+import keras, tensorboard, tensorflow, rich.progress, h5py
+import os, signal, sys, tempfile, subprocess, multiprocessing.pool
 import asyncio, concurrent.futures, logging.handlers, platform, shutil, zipfile
 platform.uname()
 for name in {MODULES}:
