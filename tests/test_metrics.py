@@ -10,12 +10,11 @@ import pytest
 
 import keras_nalu
 from keras_nalu.benchmarks.reinitialize import BatchLossDeviation
-from keras_nalu.layers import NAC, NAU, NMU
+from keras_nalu.layers import NAC, NAU, NMU, SparsityError
 from keras_nalu.losses import L2Loss
 from keras_nalu.metrics import (
     IsCloseAccuracy,
     LastBatchLoss,
-    SparsityError,
     is_close,
 )
 

@@ -137,7 +137,7 @@ def test_halves_are_those_of_the_losses(epochs):
 
 
 @pytest.mark.slow
-def test_variant_with_validation_errors_and_initial_distributions():
+def test_variant_with_initial_distributions():
     keras.utils.set_random_seed(0)
     model = stuck(
         keras.Sequential(
@@ -151,8 +151,8 @@ def test_variant_with_validation_errors_and_initial_distributions():
         )
     )
     before = model.layers[0].get_weights()
-    reinitialize = INALUReinitialize("val_loss", 1, losses=8, initializer=None)
-    train(model, reinitialize, epochs=3, validation_data=FAR)
+    reinitialize = INALUReinitialize(every=1, losses=8, initializer=None)
+    train(model, reinitialize, epochs=3, data=FAR)
     assert reinitialize.reinitialized == 1
     after = model.layers[0].get_weights()
     for old, new in zip(before[:4], after[:4], strict=True):
