@@ -214,6 +214,7 @@ def test_our_callbacks_count_on(members, tmp_path):
     np.testing.assert_array_equal(again[1].solved_at, first[1].solved_at)
 
 
+@slow
 def test_bfloat16(tmp_path):
     def make():
         dense = keras.layers.Dense(1, dtype="bfloat16")
@@ -342,6 +343,7 @@ def test_a_backup_of_an_older_version(tmp_path, monkeypatch):
         train("plain", keras_nalu.BackupAndRestore(path))
 
 
+@slow
 def test_a_full_disk_leaves_the_backup_from_before(tmp_path):
     path = tmp_path / "backup"
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)

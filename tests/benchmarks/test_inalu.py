@@ -240,7 +240,10 @@ NORMALS = {
 }
 
 
-@pytest.mark.parametrize("name", NORMALS)
+@pytest.mark.parametrize(
+    "name",
+    ["INALU", "port", *(pytest.param(n, marks=slow) for n in ("NALU", "SharedINALU"))],
+)
 def test_initial_normals(name):
     layer, means, deviation = NORMALS[name]
     crowd = Population(template([layer(1)]), 2000, seed=0)

@@ -87,7 +87,13 @@ def test_is_seeded():
 
 
 @pytest.mark.parametrize(
-    "options", [{"losses": 17}, {"threshold": 1e5}, {"every": 5}], ids=str
+    "options",
+    [
+        {"losses": 17},
+        pytest.param({"threshold": 1e5}, marks=pytest.mark.slow),
+        pytest.param({"every": 5}, marks=pytest.mark.slow),
+    ],
+    ids=str,
 )
 def test_leaves_what_is_not_due(options):
     reinitialize = INALUReinitialize(**{"every": 4, "losses": 16} | options)

@@ -3,20 +3,12 @@
 import keras
 import numpy as np
 import pytest
+from oracles.conformance.facts import ROWS, filled
 
 import keras_nalu
 from keras_nalu import NAC, NALU, NAU, NMU, discretize, formula
 
-POSITIVE = np.array([[1, 2], [3, 4], [5, 0.5], [8, 8]])
-SIGNED = np.array([[1.0, -2.0], [-3.0, 4.0], [5.0, 0.5], [-8.0, -8.0]])
-
-
-def filled(layer, *weights):
-    if not layer.built:
-        layer.build((None, 2))
-    pairs = zip(weights, layer.weights, strict=True)
-    layer.set_weights([np.reshape(w, v.shape) for w, v in pairs])
-    return layer
+POSITIVE = ROWS["positive"]
 
 
 @pytest.mark.filterwarnings("ignore:Training step by step")

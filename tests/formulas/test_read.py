@@ -5,33 +5,19 @@ import builtins
 import keras
 import numpy as np
 import pytest
+from oracles.conformance.facts import ROWS, filled, hats
 
 import keras_nalu
 from keras_nalu import NAC, NMU, NPU, formula
 from keras_nalu.layers import LAYERS
 
-POSITIVE = np.array([[1, 2], [3, 4], [5, 0.5], [8, 8]])
-SIGNED = np.array([[1.0, -2.0], [-3.0, 4.0], [5.0, 0.5], [-8.0, -8.0]])
+POSITIVE, SIGNED = ROWS["positive"], ROWS["signed"]
 HALF = np.arctanh(0.5)
 
 
 def made(name, *weights, **arguments):
     """A layer of one unit; weights are given by unit, in the layer's order."""
-    layer = LAYERS[name](1, **arguments)
-    layer.build((None, 2))
-    return filled(layer, *weights)
-
-
-def filled(layer, *weights):
-    layer.set_weights(
-        [np.reshape(w, v.shape) for w, v in zip(weights, layer.weights, strict=True)]
-    )
-    return layer
-
-
-def hats(*w, size=20):
-    """`W_hat` and `M_hat` of these effective weights."""
-    return np.arctanh(np.clip(w, -1 + 1e-9, 1 - 1e-9)), np.full(len(w), size)
+    return filled(LAYERS[name](1, **arguments), *weights)
 
 
 def nac(*w):

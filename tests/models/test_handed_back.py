@@ -305,6 +305,7 @@ def test_a_fit_within_a_fit():
     assert_alike(run)
 
 
+@slow
 @pytest.mark.only("tensorflow", reason="on JAX Keras' own fails")
 def test_another_thread_predicts_meanwhile():
     model, done = line(keras_nalu.Sequential), threading.Event()

@@ -40,12 +40,12 @@ for module, names in ((os, {OS}), (signal, {SIGNALS})):
 """
 
 
-def run(code: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess:
+def run(code: str, cwd: Path) -> subprocess.CompletedProcess:
     """Runs a program in a process of its own, and returns how it ended."""
     return subprocess.run(
         [sys.executable, "-c", PREAMBLE + code],
         cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=False,
