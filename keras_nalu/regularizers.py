@@ -394,7 +394,8 @@ class Scheduled(keras.regularizers.Regularizer):
     called and the penalty read. Within a `keras.StatelessScope`, as in every step on
     JAX and in that of a member of a population, what a constraint assigns to another
     weight is lost. There the penalty is read once a step, and the count moves with it,
-    as part of the state that the scope hands out.
+    as part of the state that the scope hands out. (A step that a LossScaleOptimizer
+    leaves out because it overflows counts there alone.)
 
     Not in `call`: a layer that is shared is called more than once, one in a recurrent
     cell in the body of a loop, where JAX lets no variable change, and one that is

@@ -64,7 +64,7 @@ def panels(rows, operation):
         axis.tick_params("x", rotation=90)
         for between in range(1, len(ranges)):
             axis.axvline(between - 0.5, color="0.85", linewidth=0.8, zorder=0)
-    _scale(*axes, ranges, rows["steps"].max())
+    _scale(axes, ranges, rows["steps"].max())
     figure.suptitle(f"{operation.capitalize()}, {inputs} inputs ({suite})")
     handles = axes[0].get_legend_handles_labels()
     figure.legend(*handles, loc="outside lower center", ncols=8, frameon=False)
@@ -79,9 +79,10 @@ def _points(axis, x, intervals, label, color, marker):
     axis.errorbar(x, middle, ends, label=label, color=color, marker=marker, **looks)
 
 
-def _scale(rates, steps, errors, ranges, last):
+def _scale(axes, ranges, last):
     from matplotlib.ticker import EngFormatter, PercentFormatter
 
+    rates, steps, errors = axes
     rates.set_ylim(-0.03, 1.03)
     rates.yaxis.set_major_formatter(PercentFormatter(1))
     # The interval of a few runs may end far behind the last step.

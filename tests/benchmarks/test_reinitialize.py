@@ -225,8 +225,3 @@ def test_members_go_on_from_what_was_drawn():
 def test_intervals_that_are_refused(every):
     with pytest.raises(ValueError, match="`every` to be a positive integer"):
         INALUReinitialize(every=every)
-
-
-def test_names_that_are_not_in_the_logs():
-    with pytest.raises(ValueError, match=r"no 'val_loss' in .* There are: 'loss'"):
-        train(adder(), INALUReinitialize("val_loss"), epochs=1)

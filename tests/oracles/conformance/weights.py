@@ -118,7 +118,7 @@ class Weights(Facts):
             layer(self.sample(), **options)
             assert counted() == counted() == {0}
         W, *_ = layer.trainable_variables
-        keras.optimizers.SGD().apply([keras.ops.zeros_like(W)], [W])
+        keras.optimizers.SGD().apply([keras.ops.zeros(W.shape)], [W])
         assert counted() == ({0, 1} if len(layer.scheduled) > 1 else {1})
 
     def test_not_trainable(self):
