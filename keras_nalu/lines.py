@@ -14,19 +14,22 @@ import numpy as np
 
 from keras_nalu import ops
 
-#: How many digits a weight of this dtype carries; float32 carries 7.
-DIGITS = {"bfloat16": 3, "float16": 4, "float64": 15}
+#: What share of a weight of this dtype is rounding: four steps where an effective
+#: weight is computed in it, half a step of half precision, in which none is.
+NOISE = {"bfloat16": 2**-9, "float16": 2**-12, "float32": 2**-21, "float64": 2**-49}
 
 
 def digits(value: Any, dtype: str = "float32") -> float:
     """The value in the digits that its dtype carries: 0.5 for 0.49999997."""
-    return float(f"{value:.{DIGITS.get(dtype, 7)}g}")
+    shorter = (float(f"{value:.{count}g}") for count in range(1, 17))
+    noise = NOISE.get(dtype, 2**-21) * abs(value)
+    return next((n for n in shorter if abs(n - value) <= noise), float(value))
 
 
 def rounded(value: Any, dtype: str = "float32") -> float:
     """`digits`; what is that near to a whole number, or to 0, is that."""
     whole = np.round(value)
-    near = abs(value - whole) < 10.0 ** (1 - DIGITS.get(dtype, 7))
+    near = abs(value - whole) <= 2 * NOISE.get(dtype, 2**-21)
     return float(whole) if near else digits(value, dtype)
 
 

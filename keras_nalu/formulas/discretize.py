@@ -23,21 +23,17 @@ def discretize(
     exponents of an NPU to the nearest multiple of 1/2, the inputs of an MCFC to one
     unit each), and the gates that do not depend on the inputs to the nearer side. With
     `x` the others are made steeper, until they are open or shut on every row. Layers of
-    Keras' own stay as they are.
-
-    Without `y` nothing is known of the copy but that its weights are discrete.
+    Keras stay as they are. Without `y` nothing says that the copy is right.
 
     Args:
-        model: A model that `formula` reads. It stays as it is; the copy is compiled as
-            it is.
+        model: A model that `formula` reads. It stays as it is.
         x: Data as the model is used on.
         y: The right answers. The copy must give them.
-        tolerance: How large the mean absolute error of the copy may be, as a share of
-            the mean magnitude of `y`: the noise in `y`. `None` allows rounding alone,
-            1e-5, in half precision 1e-2.
+        tolerance: How large the copy's mean absolute error may be, as a share of the
+            mean magnitude of `y`: its noise. `None` is rounding, 1e-5 in float32.
 
     Returns:
-        The copy.
+        The copy, compiled as the model is.
 
     Raises:
         TypeError: the model has layers that `formula` does not read.

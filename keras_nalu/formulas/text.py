@@ -30,6 +30,11 @@ def put(name, text, into):
     return re.sub(rf"\b{name}\b(?!:)", text, into)
 
 
+def show(name, shown, text):
+    """The text with what the user calls the name."""
+    return re.sub(rf"\b{name}\b", lambda _: shown, text)
+
+
 def words(text):
     return re.findall(r"\w+", text)
 

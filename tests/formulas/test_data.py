@@ -192,6 +192,8 @@ def test_rows_without_a_number_are_counted():
 @pytest.mark.parametrize("dtype", ["float16", "float64"])
 @pytest.mark.filterwarnings("ignore:.*float16")
 def test_other_precisions(dtype):
+    if dtype == "float64" and keras.backend.backend() == "jax":
+        pytest.skip("JAX computes in float32 unless told otherwise")
     read = formula(law(dtype), X, ENERGY)
     assert read.lines == ["y = 0.5 * x0 * x1**2"]
     assert read.misses == []

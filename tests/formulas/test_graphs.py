@@ -81,11 +81,14 @@ def test_the_text_gives_what_the_model_predicts(seed):
 
 
 def test_constants_have_the_digits_of_their_dtype():
-    for dtype, said in (
-        ("float16", "0.3333 * x0 + 2.719"),
-        ("float32", "0.3333333 * x0 + 2.718282"),
-        ("float64", "0.333333333333333 * x0 + 2.71828182845905"),
-    ):
+    cases = {
+        "float16": "0.3333 * x0 + 2.719",
+        "float32": "0.3333333 * x0 + 2.718282",
+        "float64": "0.333333333333333 * x0 + 2.71828182845905",
+    }
+    if keras.backend.backend() == "jax":
+        del cases["float64"]  # which JAX does not have unless told otherwise
+    for dtype, said in cases.items():
         layer = keras.layers.Dense(1, dtype=dtype)
         layer.build((None, 3))
         layer.set_weights([np.array([[1 / 3], [0], [0]]), np.array([np.e])])
