@@ -112,20 +112,18 @@ def _worse(of_copy, of_model):
     if of_model.worst < of_copy.worst / 2:
         why = (
             "Train longer, with the layer's sparsity penalty, or look which entries "
-            "are not discrete: `formula(model, x).not_discrete`"
+            "are not discrete: `formula(model, x).not_discrete`."
         )
     else:
         why = (
             "The model itself has not found `y`, so its nearest formula has not: train "
-            "another seed, or other layers"
+            "another seed, or other layers."
         )
-    noise = ""
-    if of_copy.worst < NOISE:
-        allowed = f"{1.1 * of_copy.worst:.2g}"
-        noise = f" If that is the noise in `y`, say so: tolerance={allowed}."
+        if of_copy.worst < NOISE:
+            allowed = f"{1.1 * of_copy.worst:.2g}"
+            why += f" If that is the noise in `y`, say so: tolerance={allowed}."
     return ValueError(
-        f"The discrete model does not give `y`: {told}; the model: {before}. {why}."
-        + noise
+        f"The discrete model does not give `y`: {told}; the model: {before}. {why}"
     )
 
 
@@ -136,6 +134,9 @@ def _clone(model):
         if not copy.built:
             copy.build_from_config(model.get_build_config())
         copy.set_weights(model.get_weights())
+        for layer in walk_layers(copy):
+            if isinstance(layer, keras.layers.Normalization):
+                layer.finalize_state()  # it computes with copies of its weights
         if getattr(model, "compiled", False):
             copy.compile_from_config(model.get_compile_config())
     return copy

@@ -64,7 +64,7 @@ def formula(
     >>> print(formula(layer, X, names=["length", "width"]))
     y = length * width
     >>> print(*formula(layer, X, [24, -60]).misses[:1])
-    y misses the data: R^2 0.735, mean error 50% of the mean |y|.
+    y misses the data: R^2 0.704, mean error 50% of the mean |y|.
     """
     tolerance = expect.not_negative("tolerance", tolerance, "0.05")
     return Reader(model, x, y, names).best(tolerance)

@@ -39,16 +39,17 @@ class Reader:
             self.y = data.labels(y, rows.shape, widths)
             self.of_model = fit.measure(self.predicted[: self.count], self.y)
             self.rounding = fit.rounding(self.graph)
-            self.far = 2 * self.of_model.worst + self.rounding
+            self.far = 1.1 * self.of_model.worst + self.rounding
 
     def best(self, tolerance):
         """The `Formula` at this tolerance, or nearer where that one is far off."""
         try:
             found = self.read(tolerance)
-            if found.exact and not found.error <= self.far:
-                # As with untrained weights, all near 0.
+            # As with untrained weights, all near 0.
+            if not found.error <= self.far and (found.exact or self.y is not None):
                 nearer = self.read(min(STRICT, tolerance))
-                found = nearer if nearer.error < found.error / 2 else found
+                enough = found.error / 2 if self.y is None else self.far
+                found = nearer if nearer.error < enough else found
         except RecursionError:
             raise ValueError(
                 "The formula has too many terms to be written. Received: a model of "

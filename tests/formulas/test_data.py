@@ -111,6 +111,24 @@ def test_a_model_that_fits_better_than_its_rounding_is_read_by_its_digits():
     assert said[1].startswith("The model fits better (R^2 above 0.999")
 
 
+def test_where_one_kernel_is_not_discrete_the_others_have_digits_too():
+    layer = filled(RealNPU(1), [1, 0.7], 0.97)
+    y = np.ravel(keras.ops.convert_to_numpy(layer(X)))
+    assert str(formula(layer, X)) == "y = x0 * x1**0.7"
+    read = formula(layer, X, y)
+    assert str(read) == "y = (0.97 * x0 + 0.03) * (0.97 * x1 + 0.03)**0.7"
+    assert read.error < 1e-6
+
+
+def test_a_copy_keeps_what_was_adapted():
+    model = keras.Sequential([keras.layers.Normalization(), NAU(1)])
+    model.layers[0].adapt(X)
+    model(X)
+    filled(model.layers[1], [1, 1])
+    y = model.predict(X, verbose=0)
+    assert formula(discretize(model, X, y), X, y).error < 1e-5
+
+
 def test_shapes_and_kinds_of_answers():
     pandas = pytest.importorskip("pandas")
     whole = np.arange(1, 9).reshape(4, 2)
