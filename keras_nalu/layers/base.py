@@ -96,7 +96,7 @@ class ArithmeticLayer(keras.layers.Layer):
     #: The properties that give effective weights, and the values that their entries
     #: take in a trained layer.
     targets: ClassVar[dict[str, tuple[int, ...]]] = {}
-    #: Those of them that are exponents, which may be any whole numbers.
+    #: Those of them that are exponents, which may be any multiples of 1/2: roots too.
     exponents: ClassVar[tuple[str, ...]] = ()
     #: Of what stored weights an effective one is made: of one that it equals, or of a
     #: pair, `tanh(W_hat) * sigmoid(M_hat)`. For all else, `snap`.
@@ -228,7 +228,7 @@ class ArithmeticLayer(keras.layers.Layer):
     def nearest(self, name: str, w: np.ndarray) -> np.ndarray:
         """The targets that such entries of an effective weight are nearest to."""
         if name in self.exponents:
-            return np.round(w)
+            return np.round(2 * w) / 2
         targets = np.array(self.targets[name], dtype=float)
         near = targets[np.argmin(np.abs(w[..., None] - targets), axis=-1)]
         return np.where(np.isnan(w), np.nan, near)

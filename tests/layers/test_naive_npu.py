@@ -15,13 +15,16 @@ class TestNaiveNPU(NPUs):
         "divide": [np.array([[1.0], [-1.0]]), np.zeros((2, 1))],
     }
     begins = {"W_re": ("glorot",), "W_im": ("constant", 0)}
-    exactly = [([(1, -1), (0, 0)], "signed", "x0 / x1")]
+    exactly = [
+        ([(1, -1), (0, 0)], "signed", "x0 / x1"),
+        ([(-0.5, 1), (0, 0)], "positive", "x1 / x0**0.5"),
+    ]
     rounded = [
-        ([(0.5, 1), (0, 0)], "positive", "x0**0.5 * x1"),
+        ([(0.3, 1), (0, 0)], "positive", "x0**0.3 * x1"),
         (
-            [(0.5, 1), (0, 0)],
+            [(0.3, 1), (0, 0)],
             "signed",
-            "abs(x0)**0.5 * x1 * cos(0.5 * (pi * (x0 < 0)))",
+            "abs(x0)**0.3 * x1 * cos(0.3 * (pi * (x0 < 0)))",
         ),
     ]
     near = [(0.9, -1.2), (0.1, -0.1)], "x0 / x1"
