@@ -18,7 +18,8 @@ def evaluated(read, X):
     values = FUNCTIONS | CONSTANTS | names
     for line in read.lines:
         name, text = line.split(" = ", 1)
-        values[name] = eval(text, {}, values) + np.zeros(len(X))
+        with np.errstate(all="ignore"):
+            values[name] = eval(text, {}, values) + np.zeros(len(X))
     return np.stack([values[name] for name in read.outputs], axis=-1)
 
 
@@ -43,10 +44,7 @@ def random_layer(x, random):
     width = x.shape[-1]
     draw = random.integers(7)
     if draw < 4:
-        # What depends on a gate, and what turns around complex numbers, where the gate
-        # decides; NSR's sigmoid is steep.
-        names = [name for name in sorted(LAYERS) if name not in ("NSR", "MulMCFC")]
-        return drawn(LAYERS[random.choice(names)](units), x, random)
+        return drawn(LAYERS[random.choice(sorted(LAYERS))](units), x, random)
     if draw == 4:
         activation = random.choice(["linear", "relu", "tanh", "sigmoid"])
         return drawn(keras.layers.Dense(units, activation), x, random)
@@ -68,7 +66,7 @@ def random_model(seed):
     return keras.Model(x, [random_layer(merged, random), a * 2 + b / 3])
 
 
-@pytest.mark.parametrize("seed", range(25))
+@pytest.mark.parametrize("seed", range(30))
 def test_the_text_gives_what_the_model_predicts(seed):
     model = random_model(seed)
     read = formula(model, X, tolerance=0)
