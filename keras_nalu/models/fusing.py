@@ -16,7 +16,9 @@ own, at Keras' speed.
   are numbers of static shapes. With arrays there is no `class_weight`, no
   `steps_per_epoch` and no `shuffle="batch"`. What validates is of these kinds, too.
 - Where `steps_per_execution` is "auto", no callback looks at single batches.
-- A chunk is more than one step.
+- A chunk is more than one step, and the call, with those that Keras trained before, is
+  long enough to pay for the compilation, or the loop is compiled, or
+  `steps_per_execution` asks for it by a number.
 """
 
 import keras

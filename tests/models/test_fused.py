@@ -24,6 +24,9 @@ slow = pytest.mark.slow
 
 PLAIN = {keras_nalu.Model: keras.Model, keras_nalu.Sequential: keras.Sequential}
 
+#: However short the training is.
+LOOP = {"steps_per_execution": 100}
+
 _rng = np.random.default_rng(0)
 X = _rng.normal(size=(ROWS, 3)).astype("float32")
 Y = X.sum(axis=1, keepdims=True) + 1
@@ -99,9 +102,9 @@ def train(cls, make, data, compiled=momentum, why_not=None, **fit):
 def _train(cls, make, data, compiled, fused, **fit):
     keras.utils.set_random_seed(1)
     model, weights = make(cls), []
-    # As XLA compiles the loop.
-    jit = {"jit_compile": True} if cls not in PLAIN else {}
-    model.compile(**jit | compiled())
+    # As XLA compiles the loop, which is asked for.
+    more = LOOP if fused else {"jit_compile": True} if cls not in PLAIN else {}
+    model.compile(**more | compiled())
     record = keras.callbacks.LambdaCallback(
         on_epoch_end=lambda epoch, logs: weights.append(model.get_weights())
     )
@@ -135,6 +138,7 @@ def assert_follows_keras(
 def sgd_line(cls=keras_nalu.Sequential, **compiled):
     keras.utils.set_random_seed(1)
     model = line(cls)
+    compiled = (LOOP if cls in PLAIN else {}) | compiled
     model.compile(optimizers.SGD(0.02), "mse", **compiled)
     return model
 
@@ -520,7 +524,8 @@ def test_every_row_exactly_once_an_epoch(rows, steps, monkeypatch):
         blocks(monkeypatch, steps)
     counts = layers.Embedding(rows, 1, embeddings_initializer="zeros")
     model = keras_nalu.Sequential([keras.Input((), dtype="int32"), counts])
-    model.compile(optimizers.SGD(1.0), keras.losses.MeanAbsoluteError("sum"))
+    loss = keras.losses.MeanAbsoluteError("sum")
+    model.compile(optimizers.SGD(1.0), loss, **LOOP)
     far = np.full((rows, 1), 1e6)
     model.fit(np.arange(rows), far, BATCH, epochs=3, verbose=0)
     np.testing.assert_array_equal(counts.get_weights()[0], np.full((rows, 1), 3))
@@ -623,7 +628,8 @@ def test_evaluate(make):
     for each in (cls, PLAIN[cls]):
         keras.utils.set_random_seed(1)
         model = make(each)
-        model.compile(**momentum() | {"weighted_metrics": ["mae"]})
+        asked = LOOP if each is cls else {}
+        model.compile(**momentum() | asked | {"weighted_metrics": ["mae"]})
         found = model.evaluate(X, Y, BATCH, sample_weight=WEIGHT, verbose=0)
         named = model.evaluate(X, Y, 50, verbose=0, return_dict=True)
         with left_to_keras() if each is cls else contextlib.nullcontext():
@@ -720,6 +726,28 @@ def test_a_prediction_is_seen_batch_by_batch():
 
 
 @ours
+def test_a_call_is_fused_that_pays_for_the_loop(monkeypatch):
+    """By itself, by those before it, or where the loop is there."""
+    monkeypatch.setattr(planning, "PAYING_STEPS", 5 * STEPS)
+
+    def fit(model, epochs=1, rows=ROWS):
+        model.fit(X[:rows], Y[:rows], BATCH, epochs=epochs, verbose=0)
+        return len(loops(model))
+
+    model = sgd_line(steps_per_execution="auto")
+    assert [fit(model, epochs) for epochs in (2, 2, 1, 1)] == [0, 0, 2, 2]
+    assert fit(model, 1, rows=ROWS - 1) == 2
+    model = sgd_line(steps_per_execution="auto")
+    assert [fit(model, epochs) for epochs in (4, 5)] == [0, 2]
+    left = model.optimizer.iterations
+    assert left == 9 * STEPS
+    model = sgd_line(steps_per_execution="auto")
+    held_out = {"validation_data": (X, Y)}
+    model.fit(X, Y, BATCH, epochs=3, verbose=0, **held_out)
+    assert len(loops(model)) == len(loops(model, "test")) == 2
+
+
+@ours
 @slow
 @pytest.mark.parametrize(("flops", "chunks"), [(2.5, 3), (1e9, 1)])
 def test_a_chunk_is_bounded_by_arithmetic(flops, chunks, monkeypatch):
@@ -727,7 +755,8 @@ def test_a_chunk_is_bounded_by_arithmetic(flops, chunks, monkeypatch):
     monkeypatch.setattr(
         planning, "CHUNK_FLOPS", flops * forward_and_back * weights * BATCH
     )
-    model, pieces = sgd_line(), []
+    monkeypatch.setattr(planning, "PAYING_STEPS", 0)
+    model, pieces = sgd_line(steps_per_execution="auto"), []
     run = Run.advance
 
     def advance(self, *args):
@@ -745,12 +774,14 @@ def test_limits_are_those_that_the_documentation_names():
     assert f"go there {feeds.BLOCK_BYTES >> 20} MiB at a time" in text
     assert "more than 10^9 floating-point operations" in text
     assert planning.CHUNK_FLOPS == 10**9
+    assert f"as some {planning.PAYING_STEPS:,} steps" in text
 
 
 @ours
 def test_a_large_model_trains_as_keras_does(monkeypatch):
     monkeypatch.setattr(planning, "CHUNK_FLOPS", 0)
-    model, plain = sgd_line(), sgd_line(keras.Sequential)
+    monkeypatch.setattr(planning, "PAYING_STEPS", 0)
+    model, plain = sgd_line(steps_per_execution="auto"), sgd_line(keras.Sequential)
     losses = [
         m.fit(X, Y, BATCH, shuffle=False, verbose=0).history["loss"]
         for m in (model, plain)
@@ -893,7 +924,7 @@ def test_a_call_of_ones_own_beside_functional_models():
     logs, _ = train(keras_nalu.Model, doubling, (X, Y), why_not="train_step")
     assert logs.keys() == {"double"}
     assert named.name == "mine"
-    named.compile("sgd", "mse")
+    named.compile("sgd", "mse", **LOOP)
     named.fit(X, Y, BATCH, verbose=0)
     assert loops(named)
 
@@ -1000,7 +1031,7 @@ def test_compiles_once():
             return inputs
 
     model = keras_nalu.Sequential([keras.Input((3,)), Counts(), layers.Dense(1)])
-    model.compile("sgd", "mse")
+    model.compile("sgd", "mse", **LOOP)
     kwargs = {"batch_size": BATCH, "verbose": 0}
     model.fit(X, Y, validation_data=(X, Y), **kwargs)
     model.evaluate(X, Y, **kwargs)
@@ -1019,10 +1050,11 @@ def test_compiles_once():
     [(line, "Sequential"), (without_chance, "Model")],
 )
 @slow
-def test_saved_and_loaded_it_trains_on(make, name, tmp_path):
+def test_saved_and_loaded_it_trains_on(make, name, tmp_path, monkeypatch):
     keras.utils.set_random_seed(1)
     model = make(getattr(keras_nalu, name))
     model.compile(**momentum())
+    monkeypatch.setattr(planning, "PAYING_STEPS", 0)
     kwargs = {"batch_size": BATCH, "verbose": 0, "shuffle": False}
     model.fit(X, Y, **kwargs)
     model.save(tmp_path / "model.keras")
@@ -1188,7 +1220,7 @@ def test_evaluate_without_an_optimizer():
     for cls in (keras_nalu.Sequential, keras.Sequential):
         keras.utils.set_random_seed(1)
         model = line(cls)
-        model.compile(None, "mse")
+        model.compile(None, "mse", **LOOP if cls in PLAIN else {})
         losses.append(model.evaluate(X, Y, BATCH, verbose=0))
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 

@@ -74,6 +74,9 @@ class PopulationPlanner(Planner):
                 "DataParallel())` first, or one device."
             )
 
+    def expect_to_pay(self, feeds, epochs):
+        """Nothing: Keras has no other way."""
+
     def devices(self):
         return self.model.devices()
 
