@@ -16,9 +16,11 @@ own, at Keras' speed.
   are numbers of static shapes. With arrays there is no `class_weight`, no
   `steps_per_epoch` and no `shuffle="batch"`. What validates is of these kinds, too.
 - Where `steps_per_execution` is "auto", no callback looks at single batches.
-- A chunk is more than one step, and the call, with those that Keras trained before, is
-  long enough to pay for the compilation, or the loop is compiled, or
-  `steps_per_execution` asks for it by a number.
+- A chunk is more than one step.
+- `steps_per_execution` is a number, or the loop is expected to pay: it is compiled, or
+  the call, with those that Keras trained before, has `PAYING_STEPS`; and there is no
+  layer that XLA computes more slowly than Keras' own step, such as convolutions on a
+  processor by TensorFlow.
 """
 
 import keras

@@ -7,6 +7,7 @@ import warnings
 
 import keras
 
+from keras_nalu.layers.base import walk_layers
 from keras_nalu.models import backends, fusing
 from keras_nalu.models.arrays import are_arrays, count_rows, plain_arrays, take_rows
 from keras_nalu.models.feeds.arrays import Arrays, SpreadArrays
@@ -119,14 +120,16 @@ class Planner:
             _expect(fusing.why_not_callbacks(call.get("callbacks")))
 
     def expect_to_pay(self, feeds, epochs):
-        """Raises `NotFused` where Keras is done before a loop is compiled.
+        """Raises `NotFused` where Keras is done before, by its own step.
 
-        It pays at once where it is compiled already, and in the end where many calls
-        follow each other: what Keras has trained before counts, too.
+        A loop pays at once where it is compiled already, and in the end where many
+        calls follow each other: what Keras has trained before counts, too.
         """
         asked = self.model.asked_steps != "auto"
         if asked or any(isinstance(feed, Draws) for feed in feeds.values()):
             return
+        if any(map(backends.current().slows, walk_layers(self.model))):
+            raise NotFused("")
         steps, known = 0, True
         for kind, feed in feeds.items():
             chunks = self.model.chunks(kind)

@@ -747,6 +747,19 @@ def test_a_call_is_fused_that_pays_for_the_loop(monkeypatch):
     assert len(loops(model)) == len(loops(model, "test")) == 2
 
 
+@pytest.mark.only("tensorflow", reason="Keras' own step is XLA's, too")
+@pytest.mark.parametrize(("asked", "fused"), [("auto", False), (100, True)])
+def test_a_convolution_is_left_to_keras(asked, fused, monkeypatch):
+    """Until one asks for the loop: XLA's takes several times as long."""
+    monkeypatch.setattr(planning, "PAYING_STEPS", 0)
+    model = keras_nalu.Sequential(
+        [keras.Input((3, 1)), layers.Conv1D(1, 2), layers.Flatten(), layers.Dense(1)]
+    )
+    model.compile("sgd", "mse", steps_per_execution=asked)
+    model.fit(X[:, :, None], Y, BATCH, verbose=0)
+    assert bool(loops(model)) == fused
+
+
 @ours
 @slow
 @pytest.mark.parametrize(("flops", "chunks"), [(2.5, 3), (1e9, 1)])
