@@ -215,9 +215,10 @@ def test_trains_step_by_step_on_demand_and_without_a_warning(compiled):
     assert_same(*logs)
 
 
-def test_a_layer_that_cannot_be_compiled_trains_step_by_step():
+def test_a_layer_that_cannot_be_compiled_trains_step_by_step(monkeypatch):
     seen = []
-    model = sgd_line()
+    model = sgd_line(steps_per_execution="auto")
+    monkeypatch.setattr(planning, "PAYING_STEPS", 0)
     # What Keras' own layers say of themselves where they leave the backend.
     model.layers[0].supports_jit = False
     step = keras.callbacks.LambdaCallback(
@@ -721,7 +722,8 @@ def test_a_batch_is_of_32_rows():
 def test_a_prediction_is_seen_batch_by_batch():
     seen, callback = [], keras.callbacks.Callback()
     callback.on_predict_batch_end = lambda batch, logs: seen.append(batch)
-    sgd_line().predict(X, BATCH, verbose=0, callbacks=[callback])
+    model = sgd_line(steps_per_execution="auto")
+    model.predict(X, BATCH, verbose=0, callbacks=[callback])
     assert seen == [*range(STEPS)]
 
 

@@ -14,11 +14,8 @@ from keras_nalu.models.backends.programs import Shared, compiled
 #: What XLA computes on a processor several times as slowly as TensorFlow.
 SLOW = (
     keras.layers.Conv1D,
-    keras.layers.Conv1DTranspose,
     keras.layers.Conv2D,
-    keras.layers.Conv2DTranspose,
     keras.layers.Conv3D,
-    keras.layers.Conv3DTranspose,
     keras.layers.DepthwiseConv1D,
     keras.layers.DepthwiseConv2D,
     keras.layers.SeparableConv1D,
