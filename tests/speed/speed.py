@@ -28,6 +28,7 @@ import keras_nalu
 import keras_nalu.layers
 from keras_nalu import regularizers
 from keras_nalu.benchmarks import runner
+from keras_nalu.models.backends import programs
 
 STEPS = 1000
 ROUNDS = 7
@@ -235,6 +236,36 @@ def compilation(_):
         print(f"compilation, {name:25}{times} s", flush=True)
 
 
+def first(_):
+    """The first `fit` of a new model, in which all is compiled. Keras' steps behind the
+    first 10,000 are extrapolated."""
+
+    def taken(cls, rows, epochs):
+        programs.forget()
+        model = cls([keras.Input((2,)), keras_nalu.NALU(1)])
+        model.compile(keras.optimizers.Adam(1e-3), "mse")
+        X, Y = keras_nalu.generate_dataset(rows, seed=0)
+        return seconds(lambda: model.fit(X, Y, epochs=epochs, verbose=0))
+
+    def plain(rows, epochs):
+        timed = min(epochs, max(1, 10_000 * 32 // rows))
+        some = taken(keras.Sequential, rows, timed)
+        if timed == epochs:
+            return some
+        one = taken(keras.Sequential, rows, 1)
+        return some + (some - one) / (timed - 1) * (epochs - timed)
+
+    for rows in (100, 1000, 10_000, 100_000):
+        for epochs in (1, 10, 100):
+            ours, theirs = take_turns(
+                lambda: taken(keras_nalu.Sequential, rows, epochs),  # noqa: B023
+                lambda: plain(rows, epochs),  # noqa: B023
+                rounds=3,
+            )
+            work = f"first fit, {rows} rows, {epochs} epochs"
+            compare(work, ours, "Keras' own fit", theirs, "s", faster=False)
+
+
 def median(*notebook, **options):
     return np.median(take_turns(of_notebook(*notebook, **options), rounds=3))
 
@@ -295,6 +326,7 @@ ROWS = (
     drawn,
     benchmark,
     compilation,
+    first,
     sizes,
     batches,
     epochs,
