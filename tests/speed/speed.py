@@ -285,7 +285,8 @@ def layers(options):
         compare(f"{name}, a step", ours, BARE, hand, faster=False)
 
 
-def layers_beside_dense(width, names, steps=10):
+def layers_beside_dense(width, names):
+    steps = max(2, min(50, 2560 // width))
     x = np.random.default_rng(0).uniform(0.9, 1.1, (steps * 128, width))
     data = x.astype("float32"), np.ones((steps * 128, width), "float32")
 
@@ -295,9 +296,10 @@ def layers_beside_dense(width, names, steps=10):
         fit = {"batch_size": 128, "shuffle": False}
         return of_fit(model, *data, epochs=1, steps=steps, **fit)
 
+    dense = of(keras.layers.Dense)
     for name in names:
         ours = of(keras_nalu.layers.LAYERS[name])
-        times = take_turns(ours, of(keras.layers.Dense), rounds=3) / 1e3
+        times = take_turns(ours, dense, rounds=3) / 1e3
         compare(f"{name} of {width}, a step", times[0], "Dense", times[1], "ms", False)
         print(f"{'':38}{peak_of(ours):8.0f} MB at the peak of a fit", flush=True)
 
