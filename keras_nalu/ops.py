@@ -9,7 +9,6 @@ from keras import backend, config, ops
 
 from keras_nalu import expect, wide
 
-
 #: From so many weights on, a sign is faster by matrix products: at 32 x 32 a training
 #: step of an INALU 6.2 times on JAX and 2.4 on TensorFlow.
 SIGNS = 1024

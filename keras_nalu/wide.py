@@ -6,9 +6,9 @@ from typing import Any
 from keras import backend, ops
 
 #: From so many weights on, a training step of a batch of 128 is faster in groups of
-#: inputs than with all factors at once: at 32 x 32 the one of an NMU 4.0 times on JAX and
-#: 2.6 on TensorFlow, at 16 x 16 1.4 and 1.5 times. PyTorch runs operation by operation,
-#: at 256 x 256 three times slower in groups: there they only save memory.
+#: inputs than with all factors at once: of an NMU at 32 x 32 4.0 times on JAX and 2.6
+#: on TensorFlow, at 16 x 16 1.4 and 1.5 times. PyTorch, which compiles nothing, is 3
+#: times slower in groups at 256 x 256: there they only save memory.
 WEIGHTS = 2**18 if backend.backend() == "torch" else 1024
 
 

@@ -46,7 +46,8 @@ ARROWS = {
     "constraints": {"ops", "expect"},
     "regularizers": {"ops", "expect"},
     "lines": {"ops"},
-    "ops": {"expect"},
+    "ops": {"expect", "wide"},
+    "wide": set(),
     "expect": set(),
 }
 #: Whoever imported a layer can load a file that names a loss and a metric.
