@@ -54,7 +54,8 @@ ARROWS = {
     "constraints": {"ops", "expect"},
     "regularizers": {"ops", "expect", "private"},
     "lines": {"ops"},
-    "ops": {"expect"},
+    "ops": {"expect", "wide"},
+    "wide": set(),
     "expect": set(),
 }
 #: Arrows of single files.
