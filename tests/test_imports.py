@@ -74,6 +74,8 @@ THIRD_PARTY = {
     "cli": {"rich"},
     "benchmarks": {
         *("distributed", "joblib", "matplotlib", "pandas", "scipy", "sklearn"),
+        # The rivals of discovery, and what reads their formulas.
+        *("gplearn", "pyoperon", "sympy"),
     },
     "quiet": {"tensorflow"},
     "formulas": {"sympy"},
