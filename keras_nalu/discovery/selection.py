@@ -5,7 +5,7 @@ import dataclasses
 import math
 
 import numpy as np
-from scipy import stats
+from scipy import spatial, stats
 
 from keras_nalu.discovery.factoring import factored
 from keras_nalu.discovery.forms import Form, simple
@@ -206,10 +206,12 @@ def refit_free(form, problem, fixed):
 
 def depends(residual, X, weight, values):
     """Whether a residual depends on X, by itself or as a share of the formula's values:
-    F tests of powers up to the sixth and of products, at 1e-6."""
+    F tests of powers up to the sixth and of products at 1e-6, and neighbours."""
     n = len(X)
     spread = np.ptp(X, axis=0)
     X = 2 * (X[:, spread > 0] - X.min(axis=0)[spread > 0]) / spread[spread > 0] - 1
+    if n > 30 and X.shape[1] and alike(residual, X):
+        return True
     own = [np.polynomial.legendre.Legendre.basis(m)(X) for m in range(1, 7)]
     pairs = [X[:, i : i + 1] * X[:, i + 1 :] for i in range(X.shape[1] - 1)]
     design = np.concatenate([np.ones((n, 1)), *own, *pairs], axis=1)
@@ -220,6 +222,20 @@ def depends(residual, X, weight, values):
     return explained(design, residual, root) or explained(
         design * share[:, None], residual, root
     )
+
+
+def alike(residual, X):
+    """Whether rows that are near each other have residuals of one sign, as those of a
+    formula that misses have, and noise has not: five standard deviations of what
+    independent signs give."""
+    few = np.linspace(0, len(X) - 1, min(len(X), 3000)).astype(int)
+    X, residual = X[few], residual[few]
+    near = spatial.cKDTree(X).query(X, k=4)[1][:, 1:]
+    pairs = np.unique(
+        np.sort(np.c_[np.repeat(np.arange(len(X)), 3), near.ravel()], axis=1), axis=0
+    )
+    both = residual[pairs[:, 0]] * residual[pairs[:, 1]]
+    return bool(both.sum() > 5 * np.sqrt((both**2).sum()))
 
 
 def explained(design, residual, root):
@@ -337,8 +353,9 @@ class Pool:
 
     def simple(self):
         """The best sum without products, and the best power law."""
-        lines = [c for c in self.candidates if linear(c.form)]
-        laws = [c for c in self.candidates if not c.form.brackets]
+        products = [c for c in self.candidates if isinstance(c.form, Form)]
+        lines = [c for c in products if linear(c.form)]
+        laws = [c for c in products if not c.form.brackets]
         return [min(kind, key=lambda c: c.length) for kind in (lines, laws) if kind]
 
     def distinct(self):
