@@ -12,7 +12,7 @@ from keras_nalu.discovery import answers
 from keras_nalu.discovery.problem import Problem, TimeUpError, digits_of
 from keras_nalu.discovery.screen import screen
 from keras_nalu.discovery.search import search
-from keras_nalu.discovery.selection import Pool, depends, measured, refit_free
+from keras_nalu.discovery.selection import Pool, measured, refit_free
 
 #: More rows than this are sampled for the search; the answer is refitted on all.
 MOST_ROWS = 10_000
@@ -55,10 +55,6 @@ def discover(X, y, weight, names, settings, clock, tell):
     rivals = answers.undecided(chosen, chosen[best])
     final = [refitted(candidate.form, whole) for candidate in chosen]
     digits = [answers.digits_known(form, whole) for form in final]
-    values = final[best](whole.X)
-    lost = not whole.exact(final[best], whole.digits) and depends(
-        whole.y - values, whole.X, rounded(whole).weight, values
-    )
     losses = [whole.mse(form) * y_scale[0] ** 2 for form in final]
     forms = [
         form.widen(columns, d).rescale(x_scale, y_scale[0]) if d else form
@@ -79,7 +75,7 @@ def discover(X, y, weight, names, settings, clock, tell):
         best=best,
         undecided=[texts[chosen.index(rival)] for rival in rivals],
         extrapolation=extrapolation,
-        verdict=answers.NOT_IN_CLASS if lost else "",
+        verdict=answers.verdict(final[best], rounded(whole)),
     )
 
 

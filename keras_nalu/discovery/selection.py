@@ -2,6 +2,7 @@
 description lengths compared."""
 
 import dataclasses
+import itertools
 import math
 
 import numpy as np
@@ -210,32 +211,37 @@ def depends(residual, X, weight, values):
     n = len(X)
     spread = np.ptp(X, axis=0)
     X = 2 * (X[:, spread > 0] - X.min(axis=0)[spread > 0]) / spread[spread > 0] - 1
-    if n > 30 and X.shape[1] and alike(residual, X):
-        return True
     own = [np.polynomial.legendre.Legendre.basis(m)(X) for m in range(1, 7)]
     pairs = [X[:, i : i + 1] * X[:, i + 1 :] for i in range(X.shape[1] - 1)]
     design = np.concatenate([np.ones((n, 1)), *own, *pairs], axis=1)
     if design.shape[1] > n // 3:
-        return False
+        return n > 30 and alike(residual, X)
     root = np.sqrt(weight)
     share = np.abs(values) / max(np.abs(values).max(), 1e-300)
-    return explained(design, residual, root) or explained(
-        design * share[:, None], residual, root
+    return (
+        explained(design, residual, root)
+        or explained(design * share[:, None], residual, root)
+        or alike(residual, X)
     )
 
 
 def alike(residual, X):
-    """Whether rows that are near each other have residuals of one sign, as those of a
-    formula that misses have, and noise has not: five standard deviations of what
-    independent signs give."""
-    few = np.linspace(0, len(X) - 1, min(len(X), 3000)).astype(int)
+    """Whether rows that are neighbours in a column, in two or in all have residuals of
+    one sign, as those of a formula that misses have, and noise has not: by five
+    standard deviations of what independent signs give."""
+    n, d = X.shape
+    few = np.linspace(0, n - 1, min(n, 1500)).astype(int)
     X, residual = X[few], residual[few]
-    near = spatial.cKDTree(X).query(X, k=4)[1][:, 1:]
-    pairs = np.unique(
-        np.sort(np.c_[np.repeat(np.arange(len(X)), 3), near.ravel()], axis=1), axis=0
-    )
-    both = residual[pairs[:, 0]] * residual[pairs[:, 1]]
-    return bool(both.sum() > 5 * np.sqrt((both**2).sum()))
+    subsets = [[i] for i in range(d)] + [[*range(d)]] * (d > 2)
+    subsets += [[*pair] for pair in itertools.combinations(range(d), 2)] * (d <= 8)
+    for subset in subsets:
+        near = spatial.cKDTree(X[:, subset]).query(X[:, subset], k=4)[1]
+        pairs = np.repeat(np.arange(len(X)), 4), near.ravel()
+        pairs = np.unique(np.sort(pairs, axis=0), axis=1)
+        both = (residual[pairs[0]] * residual[pairs[1]])[pairs[0] != pairs[1]]
+        if both.sum() > 5 * np.sqrt((both**2).sum()):
+            return True
+    return False
 
 
 def explained(design, residual, root):
