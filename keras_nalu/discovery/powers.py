@@ -16,12 +16,12 @@ def line(problem):
     root = np.sqrt(problem.weight)
     scale = np.abs(design).max(axis=0)
     scale[scale == 0] = 1
-    found = np.linalg.lstsq(design / scale * root[:, None], problem.y * root)[0] / scale
-    kept = found != 0
+    found = np.linalg.lstsq(design / scale * root[:, None], problem.y * root)[0]
+    kept = np.abs(found) > 1e-13 * np.abs(found).max()  # the others are rounding
     if not kept.any():
         return Form(0.0, np.zeros(d))
     exponents = np.r_[np.zeros((1, d)), np.eye(d)][kept]
-    return build(1.0, np.zeros(d), [Bracket(found[kept], exponents, 1.0)])
+    return build(1.0, np.zeros(d), [Bracket((found / scale)[kept], exponents, 1.0)])
 
 
 def power_laws(problem):
