@@ -2,6 +2,8 @@
 
 import base64
 import io
+import itertools
+import json
 import math
 import os
 import re
@@ -31,11 +33,31 @@ def code_cells(notebook):
     return [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
 
 
+def cell(notebook, cell_id):
+    (found,) = (cell for cell in notebook["cells"] if cell["id"] == cell_id)
+    return found
+
+
+def outputs(notebook, cell_id):
+    return cell(notebook, cell_id)["outputs"]
+
+
 def printed(notebook, cell_id):
     """The output of a cell that is its printed text."""
-    (cell,) = (cell for cell in notebook["cells"] if cell["id"] == cell_id)
-    (output,) = (output for output in cell["outputs"] if "text" in output)
+    (output,) = (o for o in outputs(notebook, cell_id) if "text" in o)
     return output
+
+
+def markdown(notebook, cell_id):
+    data = (output.get("data", {}) for output in outputs(notebook, cell_id))
+    return [text(each["text/markdown"]) for each in data if "text/markdown" in each]
+
+
+def table(notebook, cell_id):
+    """The lines of the one table of a cell, by the names of its columns."""
+    (found,) = markdown(notebook, cell_id)
+    names, _, *lines = (line[2:-2].split(" | ") for line in found.splitlines())
+    return [dict(zip(names, line, strict=True)) for line in lines]
 
 
 def execute(path, folder):
@@ -69,8 +91,11 @@ def execute(path, folder):
     return notebook
 
 
-def differences(committed, fresh):
-    """What of the committed outputs another run does not confirm, as lines of text."""
+def differences(committed, fresh, trained=()):
+    """What of the committed outputs another run does not confirm, as lines of text.
+
+    Of the cells that are trained the tables are not compared.
+    """
     found = []
     for old, new in zip(code_cells(committed), code_cells(fresh), strict=True):
         for what, a, b in [
@@ -81,6 +106,11 @@ def differences(committed, fresh):
                 found.append(f"{old['id']}: {what}: {a}, now {b}")
         for a, b in zip(old["outputs"], new["outputs"], strict=False):
             found += [f"{old['id']}: {line}" for line in differ(a, b)]
+        if old["id"] not in trained:
+            # To the digit: they are computed from rows that are here.
+            tables = ("\n".join(markdown(n, old["id"])) for n in (committed, fresh))
+            pairs = itertools.zip_longest(*(each.splitlines() for each in tables))
+            found += [f"{old['id']}: {a}, now {b}" for a, b in pairs if a != b]
     return found
 
 
@@ -156,17 +186,19 @@ def tree(folder):
 
 
 def noise(notebook):
-    """All outputs but printed text and pictures: errors, stderr, stray displays."""
+    """All outputs but printed text, pictures and tables: errors, stray displays."""
     return [
         output
         for cell in code_cells(notebook)
         for output in cell["outputs"]
-        if output.get("name") != "stdout" and "image/png" not in output.get("data", {})
+        if output.get("name") != "stdout"
+        and not {"image/png", "text/markdown"} & {*output.get("data", {})}
     ]
 
 
-def replace_text(notebook, cell_id, old, new):
-    output = printed(notebook, cell_id)
-    before = text(output["text"])
-    output["text"] = before.replace(old, new)
-    assert output["text"] != before
+def replace(notebook, cell_id, old, new):
+    """In the printed text of a cell, or in its tables."""
+    before = json.dumps(outputs(notebook, cell_id))
+    after = before.replace(*(json.dumps(each)[1:-1] for each in (old, new)))
+    assert before != after
+    cell(notebook, cell_id)["outputs"] = json.loads(after)
