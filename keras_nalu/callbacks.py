@@ -8,29 +8,35 @@ from keras_nalu.models import Population
 
 
 class EpochLine(keras.callbacks.Callback):
-    """Prints the notebook's line after every epoch.
+    """Prints the notebook's line after every epoch, with four significant digits.
 
-        epoch 0, loss: 2732.2294921875, accuracy: 0.0062
+        epoch 0, loss: 2732, accuracy: 0.0062
 
     `loss` is the last batch's where the model is compiled with the `LastBatchLoss`
     metric, else the epoch's mean, which is what Keras logs.
 
     Args:
         write: What takes the line.
+        every: Epochs between two lines; the last epoch has one, too.
+
+    Raises:
+        ValueError: `write` cannot be called; `every` is not a positive integer.
     """
 
-    def __init__(self, write=print):
+    def __init__(self, write=print, every=1):
         super().__init__()
         if not callable(write):
             raise expect.invalid("write", write, "a function of a line", "print")
         self.write = write
+        self.every = expect.integer("every", every)
 
     def on_epoch_end(self, epoch, logs=None):
+        if epoch % self.every and epoch + 1 != self.params["epochs"]:
+            return
         logs = logs or {}
-        loss = logs.get("last_batch_loss", logs.get("loss"))
-        # The shortest decimal that names this float32, as Python prints it.
-        accuracy = float(str(np.float32(logs.get("accuracy", np.nan))))
-        self.write(f"epoch {epoch}, loss: {loss}, accuracy: {accuracy}")
+        loss = logs.get("last_batch_loss", logs.get("loss", np.nan))
+        accuracy = float(f"{logs.get('accuracy', np.nan):.4g}")  # 1.0, not 1
+        self.write(f"epoch {epoch}, loss: {loss:.4g}, accuracy: {accuracy}")
 
 
 class StopWhenSolved(keras.callbacks.Callback):

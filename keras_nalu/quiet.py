@@ -5,10 +5,13 @@ import fails, what was held back is shown.
 """
 
 import contextlib
+import logging
 import os
 import tempfile
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# It warns of functions that are traced again; here each loop is a function of its own.
+logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 
 @contextlib.contextmanager

@@ -1,5 +1,4 @@
 import contextlib
-import math
 import os
 import warnings
 
@@ -7,8 +6,13 @@ import keras
 import numpy as np
 
 import keras_nalu
+from keras_nalu import pictures
 from keras_nalu.graph import graph_def, unused
 from keras_nalu.layers.base import ArithmeticLayer, walk_layers
+from keras_nalu.models.run import current
+
+#: Of a kernel with more entries a histogram is recorded, and no scalars.
+FEW = 12
 
 
 class TensorBoard(keras.callbacks.TensorBoard):
@@ -22,11 +26,15 @@ class TensorBoard(keras.callbacks.TensorBoard):
       share a box; a subclassed model is drawn with float inputs. A model that cannot be
       drawn is a warning and trains on: on PyTorch, which keeps no name scopes, every
       model.
-    - Images and Histograms: the effective weights of every arithmetic layer. A row is
-      an input, a column a unit; -1 is blue, 0 white, +1 red, not-a-number black.
+    - Images: the effective weights of every arithmetic layer, with their values. A row
+      is an input, a column a unit; -1 is blue, 0 white, +1 red, not-a-number black. The
+      row below is the gate, at inputs that are all 1.
+    - Scalars: the entries of a kernel of up to 12; of a larger one a histogram.
     - Text: the run's configuration, and the layers with their weights.
 
-    Of a `Population` it draws the template, and leaves the effective weights out.
+    Of a `Population` it draws the template, leaves the effective weights out, and
+    paints the losses of all members in one picture. Of the quantiles that are logged,
+    Scalars has the median, and `members/diverged`.
 
     With an integer `update_freq` Keras drops the epoch and validation metrics that do
     not fall on a multiple of it; here they are kept.
@@ -36,8 +44,9 @@ class TensorBoard(keras.callbacks.TensorBoard):
         histogram_freq: Epochs between two histograms of the stored weights.
         write_graph: Whether to draw the graph.
         *args: Further arguments of Keras' callback, in its order.
-        kernel_freq: Epochs between two records of the effective weights; those after
-            the last epoch are recorded too. 0 records none.
+        kernel_freq: Epochs between two records of the effective weights, or of the
+            members' losses; those after the last epoch are recorded too. 0 records
+            none.
         config: Further rows of the run's configuration, value by name.
         **kwargs: Further arguments of Keras' callback, such as `update_freq`.
 
@@ -90,6 +99,7 @@ class TensorBoard(keras.callbacks.TensorBoard):
         self._model_writer = _open_writer(self.log_dir, "model")
         self._epoch = self._recorded_epoch = None
         self._arithmetic = []
+        self._losses = []
         self._configuration = _configuration(self.model, self.params)
         super().on_train_begin(logs)
 
@@ -97,8 +107,11 @@ class TensorBoard(keras.callbacks.TensorBoard):
         if self._configuration is not None:
             self._begin(self._configuration, logs or {})
         self._epoch = epoch
+        if isinstance(self.model, keras_nalu.Population):
+            self._losses.append(self.model.member_logs["loss"])
+            logs = self._record_diverged(dict(logs or {}))
         if self.kernel_freq and epoch % self.kernel_freq == 0:
-            self._record_kernels()
+            self._record()
         with self._every_batch_due():
             super().on_epoch_end(epoch, logs)
 
@@ -108,7 +121,7 @@ class TensorBoard(keras.callbacks.TensorBoard):
 
     def on_train_end(self, logs=None):
         if self.kernel_freq and self._recorded_epoch != self._epoch:
-            self._record_kernels()
+            self._record()
         self._model_writer.close()
         super().on_train_end(logs)
 
@@ -141,14 +154,36 @@ class TensorBoard(keras.callbacks.TensorBoard):
                     message = f"TensorBoard's Graphs tab stays empty: {error}"
                     warnings.warn(message, stacklevel=2)
 
-    def _record_kernels(self):
+    def _record_diverged(self, logs):
+        """The logs without what the picture of the members shows."""
         import tensorflow as tf
 
         with self._recording(self._epoch):
-            for name, kernel in _kernels(self.model, self._arithmetic).items():
-                # Two tags: under one TensorBoard shows the first kind alone.
-                tf.summary.histogram(f"{name}/histogram", kernel)
-                tf.summary.image(f"{name}/image", _picture(kernel)[None])
+            tf.summary.scalar("members/diverged", logs.pop("diverged"))
+        ends = "_min", "_q1", "_q3", "_max"
+        return {name: a for name, a in logs.items() if not name.endswith(ends)}
+
+    def _record(self):
+        import tensorflow as tf
+
+        with self._recording(self._epoch):
+            if self._losses:
+                losses = np.array(self._losses)
+                tf.summary.image(
+                    "members/loss",
+                    pictures.fan(losses)[None],
+                    description="All members light, the middle half darker, the median "
+                    "a line.",
+                )
+            for name, (kernel, gate) in _kernels(self.model, self._arithmetic).items():
+                # Under one tag TensorBoard shows the first kind alone.
+                picture = pictures.heat_map(kernel, gate)
+                tf.summary.image(f"{name}/image", picture[None])
+                if kernel.size > FEW:
+                    tf.summary.histogram(f"{name}/histogram", kernel)
+                    continue
+                for (i, j), value in np.ndenumerate(kernel):
+                    tf.summary.scalar(f"{name}/x{i}_y{j}", value)
         self._recorded_epoch = self._epoch
 
     @contextlib.contextmanager
@@ -198,7 +233,8 @@ def _configuration(model, params):
         "epochs": params["epochs"],
         "steps per epoch": params["steps"],
         "dtype policy": model.dtype_policy.name,
-        "jit_compile": model.jit_compile,
+        "steps": "in one compiled loop" if current(model) else "one by one",
+        "jit_compile": bool(current(model)) or model.jit_compile,
         "run_eagerly": model.run_eagerly,
         "steps_per_execution": model.steps_per_execution,
         "backend": keras.backend.backend(),
@@ -230,28 +266,22 @@ def _table(head, rows):
 
 
 def _kernels(model, layers):
-    """The effective weights of arithmetic layers by tag."""
+    """The effective weights of arithmetic layers, and their gates, by tag."""
     kernels = {}
     for layer in layers:
         path = layer.path.removeprefix(f"{model.name}/")
+        gate = None
+        if hasattr(layer, "gate"):
+            features = layer.input_spec.axes[-1]
+            gate = _numbers(layer.gate(keras.ops.ones((1, features))))
         for name, kernel in layer.kernels.items():
-            kernel = keras.ops.convert_to_numpy(keras.ops.cast(kernel, "float32"))
-            kernels[unused(f"{path}/{name}", kernels)] = kernel
+            kernel = _numbers(kernel)
+            kernel = kernel.reshape(-1, kernel.shape[-1])
+            fits = gate is not None and gate.size == kernel.shape[-1]
+            tag = unused(f"{path}/{name}", kernels)
+            kernels[tag] = kernel, gate if fits else None
     return kernels
 
 
-def _picture(kernel, pixels=256):
-    """A kernel in colours; of an axis longer than `pixels` every n-th entry."""
-    rows = kernel.reshape(-1, kernel.shape[-1])
-    down, right = (math.ceil(size / pixels) for size in rows.shape)
-    w = np.clip(rows[::down, ::right], -1, 1)
-    rgb = np.stack([1 + np.minimum(w, 0), 1 - np.abs(w), 1 - np.maximum(w, 0)], axis=-1)
-    image = np.round(255 * np.nan_to_num(rgb)).astype("uint8")
-    for axis, size in enumerate(w.shape):
-        side = pixels // size
-        image = np.repeat(image, side, axis)
-        # Lines, where there is room: a kernel of zeros would be an empty page.
-        if side > 4:
-            lines = np.moveaxis(image, axis, 0)
-            lines[::side] = lines[-1] = 128
-    return image
+def _numbers(tensor):
+    return keras.ops.convert_to_numpy(keras.ops.cast(tensor, "float32"))

@@ -68,11 +68,11 @@ def test_a_person_sees_the_equation_at_first_sight(page, tmp_path):
         picture = page.locator("tf-image-loader img").first
         picture.wait_for()
         assert page.get_by_text("tag: nalu/kernel/image").is_visible()
-        loaded = "picture => picture.naturalWidth == 256"
+        loaded = "picture => picture.naturalWidth == 260"
         page.wait_for_function(loaded, arg=picture.element_handle())
 
-        show(page, url, "histograms")
-        page.get_by_text("tag: nalu/kernel/histogram").wait_for()
+        show(page, url, "scalars&tagFilter=nalu")
+        page.get_by_text("tag: nalu/kernel/x1_y0").wait_for()
 
         show(page, url, "text")
         page.locator("td", has_text="steps per epoch").wait_for()

@@ -18,10 +18,10 @@ stepwise = pytest.mark.filterwarnings("ignore:Training step by step")
 @pytest.mark.parametrize(
     "line",
     [
-        "epoch 0, loss: 2732.2294921875, accuracy: 0.0062",
-        "epoch 7, loss: 9.71354866027832, accuracy: 0.014",
-        "epoch 12, loss: 0.8419667482376099, accuracy: 0.0101",
-        "epoch 151, loss: 3.7393220464476684e-11, accuracy: 1.0",
+        "epoch 0, loss: 2732, accuracy: 0.0062",
+        "epoch 7, loss: 9.714, accuracy: 0.014",
+        "epoch 12, loss: 0.842, accuracy: 0.0101",
+        "epoch 151, loss: 3.739e-11, accuracy: 1.0",
         "epoch 1, loss: 2.5, accuracy: 0.0",
         "epoch 1, loss: 2.5, accuracy: 0.0001",
     ],
@@ -43,7 +43,7 @@ def test_every_accuracy_of_10000_rows_prints_as_the_notebook_prints_it():
     for correct in range(10001):
         accuracy = float(np.float32(correct) / np.float32(10000))
         callback.on_epoch_end(0, {"loss": 1.0, "accuracy": accuracy})
-    assert lines == [f"epoch 0, loss: 1.0, accuracy: {c / 10000}" for c in range(10001)]
+    assert lines == [f"epoch 0, loss: 1, accuracy: {c / 10000}" for c in range(10001)]
 
 
 def test_without_the_metrics():
@@ -52,8 +52,23 @@ def test_without_the_metrics():
     EpochLine(lines.append).on_epoch_end(4)
     assert lines == [
         "epoch 3, loss: 2.5, accuracy: nan",
-        "epoch 4, loss: None, accuracy: nan",
+        "epoch 4, loss: nan, accuracy: nan",
     ]
+
+
+def test_a_line_every_some_epochs_and_of_the_last():
+    lines = []
+    callback = EpochLine(lines.append, every=3)
+    callback.set_params({"epochs": 6})
+    for epoch in range(6):
+        callback.on_epoch_end(epoch, {"loss": 2.5})
+    assert [line.split(",")[0] for line in lines] == ["epoch 0", "epoch 3", "epoch 5"]
+
+
+@pytest.mark.parametrize("every", [0, 1.5, None])
+def test_a_wrong_every_is_refused(every):
+    with pytest.raises(ValueError, match=f"Received: every={every}"):
+        EpochLine(every=every)
 
 
 @pytest.mark.parametrize("last", [True, False])
@@ -68,7 +83,8 @@ def test_in_fit(last):
     ).history
     shown = logs["last_batch_loss" if last else "loss"]
     assert lines == [
-        f"epoch {i}, loss: {shown[i]}, accuracy: {logs['accuracy'][i]}" for i in (0, 1)
+        f"epoch {i}, loss: {shown[i]:.4g}, accuracy: {logs['accuracy'][i]}"
+        for i in (0, 1)
     ]
     assert not last or shown != logs["loss"]
 

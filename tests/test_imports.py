@@ -41,7 +41,8 @@ ARROWS = {
     "discovery": {"__init__"},
     "formulas": LAYERS,
     "callbacks": {"expect", "models"},
-    "tensorboard": LAYERS | {"graph", "__init__"},
+    "tensorboard": LAYERS | {"graph", "models", "pictures", "__init__"},
+    "pictures": set(),
     "graph": {"layers"},
     "saving": {"models"} | LAYERS,
     "exporting": {"graph"},
@@ -77,6 +78,7 @@ THIRD_PARTY = {
     "models": FRAMEWORKS | {"pandas"},
     "tensorboard": FRAMEWORKS | {"tensorboard"},
     "graph": FRAMEWORKS,
+    "pictures": {"PIL"},
     "saving": FRAMEWORKS,
     "backup": {"torch"},
     # Keras has no word for the digits of a matrix product.

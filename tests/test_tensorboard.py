@@ -11,6 +11,7 @@ from oracles.tensorboard import DRAWS, get, nalu, serve, train
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import keras_nalu
+from keras_nalu import pictures
 
 BACKEND = keras.backend.backend()
 EQUATION = {
@@ -117,9 +118,11 @@ def test_every_kind_of_model_is_drawn_and_recorded(tmp_path, build):
     model, box, tag = build()
     train(model, tmp_path, compile={"run_eagerly": False})
     events = read(tmp_path)
-    assert {f"{tag}/kernel/histogram", f"{tag}/kernel/image"} == {
-        name for name in events.Tags()["tensors"] if "kernel" in name
-    }
+    entries = [(i, j) for i in range(2) for j in range(1 if build is sequential else 2)]
+    assert {f"{tag}/kernel/image"} | {
+        f"{tag}/kernel/x{i}_y{j}" for i, j in entries
+    } >= {name for name in events.Tags()["tensors"] if "kernel" in name}
+    assert {f"{tag}/kernel/image", f"{tag}/kernel/x1_y0"} <= {*events.Tags()["tensors"]}
     assert "nalu (NALU) | W_hat (" in texts(events, "layers")
     if DRAWS:
         assert edges(events.Graph(), box) >= EQUATION
@@ -149,7 +152,7 @@ def test_half_precision_is_drawn(tmp_path):
     layer = nalu(dtype="mixed_bfloat16")
     train(keras.Sequential([keras.Input((2,)), layer]), tmp_path)
     events = read(tmp_path)
-    assert image(events, "nalu/kernel/image").shape == (256, 256, 3)
+    assert image(events, "nalu/kernel/image").shape[2] == 3
     if DRAWS:
         assert edges(events.Graph(), "nalu/") >= EQUATION
 
@@ -286,49 +289,64 @@ def record(kernel, log_dir):
     return read(log_dir)
 
 
-def test_the_image_shows_minus_one_blue_zero_white_one_red(tmp_path):
-    events = record(np.array([[-1.0, 0, 1], [0.0, 1, -1]]), tmp_path)
-    pixels = image(events, "nalu/kernel/image")
-    assert pixels.shape == (256, 255, 3)
-    blue, white, red = [0, 0, 255], [255, 255, 255], [255, 0, 0]
-    assert pixels[64:200:128, 42:255:85].tolist() == [
-        [blue, white, red],
-        [white, red, blue],
-    ]
-
-
-def test_the_image_shows_the_values_between(tmp_path):
-    kernel = np.arctanh([[-0.5, 0.25]]) / 40
+def test_the_image_is_the_heat_map_of_the_kernel_and_the_gate(tmp_path):
+    kernel = np.array([[-1.0, 0, 1], [0.0, 1, -1]], "float32")
     pixels = image(record(kernel, tmp_path), "nalu/kernel/image")
-    assert pixels[128, 64:256:128].tolist() == [[128, 128, 255], [255, 191, 191]]
+    half = np.full(3, 0.5, "float32")
+    np.testing.assert_array_equal(pixels, pictures.heat_map(kernel, half))
 
 
-def test_the_image_shows_not_a_number_black(tmp_path):
-    pixels = image(record(np.array([[np.nan, 0]]), tmp_path), "nalu/kernel/image")
-    assert pixels[128, 64:256:128].tolist() == [[0, 0, 0], [255, 255, 255]]
-
-
-def test_the_image_of_a_large_kernel_is_bounded(tmp_path):
-    pixels = image(record(np.ones((600, 20)), tmp_path), "nalu/kernel/image")
-    assert pixels.shape == (200, 240, 3)
-
-
-def test_the_histogram_holds_every_effective_weight(tmp_path):
-    events = record(np.array([[-1.0, 0, 1], [0.0, 1, -1]]), tmp_path)
+def test_a_large_kernel_has_a_histogram_and_a_small_one_scalars(tmp_path):
+    large = np.resize([-1.0, 0, 1], (4, 4))
+    events = record(large, tmp_path / "large")
     buckets = tf.make_ndarray(events.Tensors("nalu/kernel/histogram")[0].tensor_proto)
     assert buckets[0, 0] == -1
     assert buckets[-1, 1] == 1
-    assert buckets[:, 2].sum() == 6
+    assert buckets[:, 2].sum() == 16
+    assert "nalu/kernel/x0_y0" not in events.Tags()["tensors"]
+    small = record(np.array([[0.0, -1.0]]), tmp_path / "small")
+    (event,) = small.Tensors("nalu/kernel/x0_y1")
+    assert tf.make_ndarray(event.tensor_proto) == -1
+    assert "nalu/kernel/histogram" not in small.Tags()["tensors"]
 
 
-def test_the_last_image_shows_the_trained_kernel(tmp_path):
+def test_the_last_scalars_are_the_trained_kernel(tmp_path):
     model = one_layer()
     train(model, tmp_path, epochs=2, compile={"optimizer": keras.optimizers.SGD(0.1)})
-    kernel = keras.ops.convert_to_numpy(model.layers[0].kernel)
-    pixels = image(read(tmp_path), "nalu/kernel/image")[64:256:128, 128]
-    shown = (pixels[:, 0].astype(float) - pixels[:, 2]) / 255
-    assert np.abs(kernel).max() > 0.02
-    np.testing.assert_allclose(shown, kernel[:, 0], atol=1 / 255)
+    events = read(tmp_path)
+    for i, value in enumerate(keras.ops.convert_to_numpy(model.layers[0].kernel)):
+        event = events.Tensors(f"nalu/kernel/x{i}_y0")[-1]
+        np.testing.assert_allclose(tf.make_ndarray(event.tensor_proto), value[0])
+
+
+@pytest.mark.skipif(not DRAWS, reason="PyTorch trains no populations")
+def test_a_population_has_one_picture_of_all_losses(tmp_path):
+    template = keras.Sequential([keras.Input((2,)), nalu()])
+    population = keras_nalu.Population(template, 3, seed=0)
+    population.compile("sgd", "mse")
+    x, y = np.ones((8, 2), "float32"), np.ones((8, 1), "float32")
+    callback = keras_nalu.TensorBoard(tmp_path, kernel_freq=2)
+    history = population.fit(x, y, epochs=4, verbose=0, callbacks=[callback])
+    events = read(tmp_path)
+    assert steps(events, "members/loss") == [0, 2, 3]
+    shown = pictures.fan(history.members["loss"])
+    np.testing.assert_array_equal(image(events, "members/loss"), shown)
+    assert steps(events, "members/diverged") == [0, 1, 2, 3]
+    scalars = read(tmp_path, "train").Tags()["tensors"]
+    assert "epoch_loss" in scalars
+    assert not [tag for tag in scalars if tag.startswith(("epoch_loss_", "epoch_div"))]
+    assert {"loss_min", "diverged"} <= history.history.keys()
+
+
+@pytest.mark.parametrize("cls", [keras.Sequential, keras_nalu.Sequential])
+def test_the_text_tab_says_whether_xla_runs_the_steps(tmp_path, cls):
+    model = cls([keras.Input((2,), name="x"), nalu()])
+    train(model, tmp_path, compile={"run_eagerly": False}, write_graph=False)
+    rows = texts(read(tmp_path), "configuration").splitlines()
+    fused = DRAWS and cls is keras_nalu.Sequential
+    assert f"| steps | {'in one compiled loop' if fused else 'one by one'} |" in rows
+    if fused:
+        assert "| jit_compile | True |" in rows
 
 
 @pytest.mark.parametrize(
@@ -346,7 +364,7 @@ def test_kernels_are_recorded_every_kernel_freq_and_last(
     train(model, tmp_path, epochs=4, kernel_freq=kernel_freq, write_graph=False)
     events = read(tmp_path)
     assert steps(events, "nalu/kernel/image") == recorded
-    assert steps(events, "nalu/kernel/histogram") == recorded
+    assert steps(events, "nalu/kernel/x0_y0") == recorded
 
 
 def test_kernel_freq_zero_records_no_kernel(tmp_path):
@@ -521,8 +539,8 @@ def test_a_tensorboard_server_shows_it(tmp_path):
             assert graphs == {}
         images = get(url, "plugin/images/tags")
         assert list(images["model"]) == ["nalu/kernel/image"]
-        histograms = get(url, "plugin/histograms/tags")
-        assert list(histograms["model"]) == ["nalu/kernel/histogram"]
+        scalars = get(url, "plugin/scalars/tags")
+        assert sorted(scalars["model"]) == ["nalu/kernel/x0_y0", "nalu/kernel/x1_y0"]
         found = get(url, "plugin/text/tags")
         assert sorted(found["model"]) == ["configuration", "layers"]
         (table,) = get(url, "plugin/text/text", run="model", tag="configuration")
