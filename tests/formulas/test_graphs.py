@@ -240,6 +240,16 @@ def test_what_a_regressor_made_reads_as_its_formula():
         assert abs(difference.subs(values)) < 1e-4
 
 
+def test_constants_of_one_product_are_one():
+    model = keras.Sequential(
+        [keras.Input((3,)), NMU(1), keras.layers.Rescaling(0.5), keras.layers.Dense(1)]
+    )
+    model.layers[0].set_weights([np.ones((3, 1))])
+    for factor, said in ((2, ""), (3, "1.5 * ")):
+        model.layers[2].set_weights([np.array([[factor]]), np.zeros(1)])
+        assert str(formula(model, X)) == f"y = {said}x0 * x1 * x2"
+
+
 def test_a_shared_gate_is_steep_on_all_its_rows():
     x = keras.Input((2,))
     layer = keras_nalu.NALU(2)
