@@ -118,6 +118,11 @@ def test_more_columns_than_rows():
     assert np.isfinite(model.predict(X)).all()
 
 
+def test_an_exact_fit_of_as_many_constants_as_rows_is_said():
+    X, y = draw(5, 4), draw(5, 1, seed=1)[:, 0]
+    assert "for 5 rows: it is not tested" in ArithmeticRegressor().fit(X, y).verdict_
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.parametrize("where", ["X", "y", "sample_weight"])
 def test_what_is_not_finite_is_named(value, where):
