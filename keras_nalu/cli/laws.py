@@ -3,6 +3,7 @@
 import argparse
 import csv
 import dataclasses
+import importlib.util
 
 from keras_nalu.benchmarks import discovery
 from keras_nalu.benchmarks.workers import completed
@@ -61,6 +62,9 @@ def refuse(options, names):
 def run(options):
     """Run what has no rows yet, and print the tables of what was asked for."""
     refuse(options, OTHERS)
+    for rival in vars(options).get("rivals", []):
+        if importlib.util.find_spec(rival) is None:
+            raise Failure(f"{rival} is not installed. Try `pip install {rival}`")
     trials = asked(options)
     file = options.output / "discovery.csv"
     rows = [] if options.again else read(file)

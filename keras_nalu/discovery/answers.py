@@ -73,6 +73,11 @@ def digits_known(form, problem):
 def verdict(form, problem):
     """What a reader of the formula should know, or an empty text; `problem` has all
     rows, weighed as y's digits ask."""
+    constants, rows = int(measured(form).sum()), len(problem.y)
+    if 2 * constants > rows:
+        return (
+            f"The formula has {constants} constants for {rows} rows: it is not tested."
+        )
     if problem.exact(form, problem.digits):
         return ""
     values = form(problem.X)
@@ -81,11 +86,10 @@ def verdict(form, problem):
     clipped = np.clip(left, *(np.array([-2, 2]) * np.median(np.abs(left))))
     if all(depends(r, problem.X, problem.weight, values) for r in (left, clipped)):
         return NOT_IN_CLASS
-    count = int(measured(form).sum())
-    if count > MOST_CONSTANTS and not (isinstance(form, Form) and linear(form)):
+    if constants > MOST_CONSTANTS and not (isinstance(form, Form) and linear(form)):
         return (
-            f"The formula has {count} constants that are no simple numbers: it may be "
-            "an approximation, which fails outside of these data."
+            f"The formula has {constants} constants that are no simple numbers: it may "
+            "be an approximation, which fails outside of these data."
         )
     return ""
 

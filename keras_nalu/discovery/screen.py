@@ -3,6 +3,8 @@
 import numpy as np
 from scipy import stats
 
+from keras_nalu.discovery.powers import line, power_laws
+
 #: With no more columns than this, all are kept.
 FEW = 8
 
@@ -16,6 +18,10 @@ def screen(problem, most=None):
     d = problem.X.shape[1]
     if d <= (most or FEW):
         return np.arange(d)
+    few = min(most or d, len(problem.y) // 4)
+    for form in line(problem), *power_laws(problem):
+        if problem.exact(form) and len(form.used) <= few:
+            return form.used
     rows = np.linspace(0, len(problem.y) - 1, min(len(problem.y), 4000)).astype(int)
     small = problem.rows(np.unique(rows))
     root = np.sqrt(small.weight)[:, None]

@@ -42,10 +42,10 @@ def fill(problem, pool, tell):
         for reduction in all_reductions(problem, slack, seen):
             task = None if pool.convincing else Task.of(problem, reduction)
             tasks += [task] if task is not None else []
-        for part in Task.plain, Task.products, Task.rest:
+        for part, name in PARTS:
             for task in tasks:
                 groups = task.u.shape[1]
-                tell(f"{part.__name__} of {groups} groups")
+                tell(f"{name} of {groups} groups of variables")
                 rival = groups <= enough or part is Task.products
                 if rival and part(task, pool):
                     return
@@ -336,3 +336,11 @@ def laurent(k):
             row[used] *= sign
             rows.append(row)
     return np.array(rows)
+
+
+#: What is done with every task, in this order, and what a person who waits reads.
+PARTS = (
+    (Task.plain, "simple formulas"),
+    (Task.products, "a population of products of sums"),
+    (Task.rest, "larger formulas"),
+)

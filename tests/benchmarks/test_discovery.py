@@ -91,3 +91,9 @@ def test_the_command_keeps_rows_and_prints_their_table(tmp_path, capsys):
 def test_options_of_other_suites(options, said, capsys):
     assert main(["benchmark", *options]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_a_rival_that_is_not_there(capsys, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert main(["benchmark", "discovery", "--rivals", "gplearn"]) == 1
+    assert "Try `pip install gplearn`" in capsys.readouterr().err

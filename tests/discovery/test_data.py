@@ -118,6 +118,11 @@ def test_more_columns_than_rows():
     assert np.isfinite(model.predict(X)).all()
 
 
+def test_an_exact_fit_of_as_many_constants_as_rows_is_said():
+    X, y = draw(5, 4), draw(5, 1, seed=1)[:, 0]
+    assert "for 5 rows: it is not tested" in ArithmeticRegressor().fit(X, y).verdict_
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.parametrize("where", ["X", "y", "sample_weight"])
 def test_what_is_not_finite_is_named(value, where):
@@ -219,18 +224,44 @@ def test_noise_that_hides_a_choice_leaves_it_undecided():
     assert ArithmeticRegressor(timeout=20).fit(X, y).undecided_
 
 
+OUTSIDE = {
+    "sin": lambda a, b, c: np.sin(3 * a),
+    "exp": lambda a, b, c: np.exp(a),
+    "log": lambda a, b, c: c * np.log(1 + a / b),
+    "power": lambda a, b, c: a**b,
+    "smooth max": lambda a, b, c: np.logaddexp(a, b * c),
+    "planck": lambda a, b, c: a**3 / np.expm1(a * b),
+    "cosine law": lambda a, b, c: np.sqrt(a**2 + b**2 - 2 * a * b * np.cos(c)),
+    "tanh": lambda a, b, c: a * np.tanh(b),
+    "cube root": lambda a, b, c: b * np.cbrt(a),
+    "three roots": lambda a, b, c: np.sqrt(a) + np.sqrt(b + c) + np.sqrt(1 + a * c),
+    "step": lambda a, b, c: (a > 2) * b,
+    "arctan": lambda a, b, c: np.arctan2(a, b),
+}
+
+
 @pytest.mark.parametrize(
-    "law",
+    "name",
     [
-        pytest.param(lambda x: np.sin(3 * x), id="sin"),
-        pytest.param(np.exp, id="exp", marks=pytest.mark.slow),
-        pytest.param(np.log, id="log", marks=pytest.mark.slow),
+        pytest.param(name, marks=[pytest.mark.slow] * (name not in ("sin", "power")))
+        for name in OUTSIDE
     ],
 )
-def test_what_is_outside_the_class_is_said(law):
-    X = draw(300, 1)
-    model = ArithmeticRegressor(timeout=10).fit(X, law(X[:, 0]))
-    assert "sin, exp and log are not known" in model.verdict_
+def test_what_is_outside_the_class_is_said(name):
+    X = draw()
+    y = OUTSIDE[name](*X.T)
+    model = ArithmeticRegressor(timeout=4).fit(X, y)
+    told = "sin, exp and log are not known", "it may be an approximation"
+    assert any(text in model.verdict_ for text in told), model.formula_
+
+
+def test_noise_alone_is_no_misfit():
+    X = draw(1000)
+    random = np.random.default_rng(2)
+    y = X[:, 0] * X[:, 1] / X[:, 2]
+    for noise in np.sqrt(np.mean(y**2)), y:  # of one size, and a share of y
+        noisy = y + 0.05 * noise * random.normal(size=len(y))
+        assert ArithmeticRegressor(timeout=10).fit(X, noisy).verdict_ == ""
 
 
 def test_the_timeout_is_kept_and_gives_an_answer():

@@ -89,3 +89,24 @@ def test_it_trains_on_in_a_larger_network():
     losses = network.fit(X, y, epochs=30, verbose=0).history["loss"]
     assert np.isfinite(losses).all()
     assert losses[-1] < 0.5 * losses[0]
+
+
+@pytest.mark.slow
+@pytest.mark.only("tensorflow", reason="one backend that writes both formats")
+@pytest.mark.filterwarnings("ignore")  # of what writes ONNX
+@pytest.mark.parametrize("format", ["tf_saved_model", "onnx"])
+@pytest.mark.parametrize("law", ["quotient", "root of a sum", "root and term"])
+def test_it_is_exported(law, format, tmp_path):
+    X, regressor = fitted(LAWS[law])
+    X, y = X.astype("float32"), regressor.predict(X)
+    path = str(tmp_path / "law.onnx")
+    keras_nalu.export(regressor.to_keras(), path, format)
+    if format == "onnx":
+        session = pytest.importorskip("onnxruntime").InferenceSession(path)
+        (predicted,) = session.run(None, {session.get_inputs()[0].name: X})
+    else:
+        import tensorflow as tf
+
+        loaded = tf.saved_model.load(path)  # which keeps its variables
+        predicted = loaded.serve(X).numpy()
+    np.testing.assert_allclose(predicted[:, 0], y, rtol=2e-5)
