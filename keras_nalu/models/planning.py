@@ -19,8 +19,8 @@ from keras_nalu.models.run import Run
 #: the progress bar moves.
 CHUNK_FLOPS = 1e9
 
-#: Where this bound leaves less, a step is so heavy that a loop gains nothing, and on JAX,
-#: where it has one core, takes longer: with two Dense of 1024 units 1.5 times as long.
+#: Where this bound leaves less, a step is so heavy that a loop gains nothing. On JAX,
+#: where it has one core, it takes longer: 1.5 times, with two Dense of 1024 units.
 LEAST_STEPS = 10
 
 #: Steps that Keras takes in less time than a loop is compiled in: on a processor 1.5 to
