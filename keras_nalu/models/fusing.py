@@ -16,11 +16,11 @@ own, at Keras' speed.
   are numbers of static shapes. With arrays there is no `class_weight`, no
   `steps_per_epoch` and no `shuffle="batch"`. What validates is of these kinds, too.
 - Where `steps_per_execution` is "auto", no callback looks at single batches.
-- A chunk is more than one step.
+- A chunk is more than one step, and at least ten where arithmetic bounds it.
 - `steps_per_execution` is a number, or the loop is expected to pay: it is compiled, or
   the call, with those that Keras trained before, has `PAYING_STEPS`; and there is no
-  layer that XLA computes more slowly than Keras' own step, such as convolutions on a
-  processor by TensorFlow.
+  layer that is slower within a loop than in Keras' own step: convolutions on a
+  processor.
 """
 
 import keras
@@ -61,6 +61,25 @@ KNOWN = (
     keras.callbacks.TensorBoard,
     keras.callbacks.TerminateOnNaN,
 )
+
+
+#: What XLA computes within a loop, on a processor, in several times the time of Keras'
+#: own step: there it uses neither the library for them nor all cores.
+SLOW = (
+    keras.layers.Conv1D,
+    keras.layers.Conv2D,
+    keras.layers.Conv3D,
+    keras.layers.DepthwiseConv1D,
+    keras.layers.DepthwiseConv2D,
+    keras.layers.SeparableConv1D,
+    keras.layers.SeparableConv2D,
+)
+
+
+def is_slow(model):
+    """Whether its loop takes longer than Keras' own steps."""
+    slow = any(isinstance(layer, SLOW) for layer in walk_layers(model))
+    return slow and not backends.current().accelerated()
 
 
 def is_asked_for(model, steps):

@@ -220,9 +220,9 @@ class Sequential(Model, keras.Sequential):
       must be multiples of their number.
 
     There is no line where nobody expects the loop: with `steps_per_execution=1`,
-    `jit_compile=False`, `run_eagerly=True`, a layer that XLA cannot compile or, on a
-    processor by TensorFlow, compiles to something slower (convolutions), or a model so
-    large that a chunk would be one step.
+    `jit_compile=False`, `run_eagerly=True`, a layer that XLA cannot compile or that is
+    slower within a loop (convolutions on a processor), or a model so large that a chunk
+    would be less than ten steps.
 
     Args:
         layers: List of layers.

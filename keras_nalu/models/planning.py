@@ -7,7 +7,6 @@ import warnings
 
 import keras
 
-from keras_nalu.layers.base import walk_layers
 from keras_nalu.models import backends, fusing
 from keras_nalu.models.arrays import are_arrays, count_rows, plain_arrays, take_rows
 from keras_nalu.models.feeds.arrays import Arrays, SpreadArrays
@@ -19,6 +18,10 @@ from keras_nalu.models.run import Run
 #: What bounds a chunk by default, beside its feed: floating-point operations, so that
 #: the progress bar moves.
 CHUNK_FLOPS = 1e9
+
+#: Where this bound leaves less, a step is so heavy that a loop gains nothing. On JAX,
+#: where it has one core, it takes longer: 1.5 times, with two Dense of 1024 units.
+LEAST_STEPS = 10
 
 #: Steps that Keras takes in less time than a loop is compiled in: on a processor 1.5 to
 #: 3 s, at 0.15 (JAX) or 0.3 ms (TensorFlow) a step of a small model.
@@ -128,7 +131,7 @@ class Planner:
         asked = self.model.asked_steps != "auto"
         if asked or any(isinstance(feed, Draws) for feed in feeds.values()):
             return
-        if any(map(backends.current().slows, walk_layers(self.model))):
+        if fusing.is_slow(self.model):
             raise NotFused("")
         steps, known = 0, True
         for kind, feed in feeds.items():
@@ -227,8 +230,9 @@ class Planner:
         return steps
 
     def expect_chunk(self, steps, feed):
-        # A chunk of one step is Keras' own business, but for what Keras does not know.
-        if steps == 1 and not isinstance(feed, Draws):
+        # A chunk of few steps is Keras' own business, but for what Keras does not know.
+        few = steps == 1 or steps < min(LEAST_STEPS, feed.steps)
+        if few and not isinstance(feed, Draws):
             raise NotFused("")
 
     def _chunk_steps(self, feed):

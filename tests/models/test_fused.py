@@ -217,7 +217,8 @@ def test_a_model_without_weights_and_without_an_optimizer():
 def test_trains_step_by_step_on_demand_and_without_a_warning(compiled):
     seen, logs = [], []
     for cls in (keras_nalu.Sequential, keras.Sequential):
-        model = sgd_line(cls, **compiled)
+        auto = {"steps_per_execution": "auto"} if cls in PLAIN else {}
+        model = sgd_line(cls, **auto | compiled)
         step = keras.callbacks.LambdaCallback(
             on_train_batch_end=lambda batch, logs: seen.append(batch)
         )
@@ -762,10 +763,10 @@ def test_a_call_is_fused_that_pays_for_the_loop(monkeypatch):
     assert len(loops(model)) == len(loops(model, "test")) == 2
 
 
-@pytest.mark.only("tensorflow", reason="Keras' own step is XLA's, too")
+@ours
 @pytest.mark.parametrize(("asked", "fused"), [("auto", False), (100, True)])
 def test_a_convolution_is_left_to_keras(asked, fused, monkeypatch):
-    """Until one asks for the loop: XLA's takes several times as long."""
+    """Until one asks for the loop, which takes several times as long."""
     monkeypatch.setattr(planning, "PAYING_STEPS", 0)
     model = keras_nalu.Sequential(
         [keras.Input((3, 1)), layers.Conv1D(1, 2), layers.Flatten(), layers.Dense(1)]
@@ -784,6 +785,7 @@ def test_a_chunk_is_bounded_by_arithmetic(flops, chunks, monkeypatch):
         planning, "CHUNK_FLOPS", flops * forward_and_back * weights * BATCH
     )
     monkeypatch.setattr(planning, "PAYING_STEPS", 0)
+    monkeypatch.setattr(planning, "LEAST_STEPS", 2)
     model, pieces = sgd_line(steps_per_execution="auto"), []
     run = Run.advance
 
@@ -806,8 +808,9 @@ def test_limits_are_those_that_the_documentation_names():
 
 
 @ours
-def test_a_large_model_trains_as_keras_does(monkeypatch):
-    monkeypatch.setattr(planning, "CHUNK_FLOPS", 0)
+@pytest.mark.parametrize("steps", [0, 5])
+def test_a_large_model_trains_as_keras_does(steps, monkeypatch):
+    monkeypatch.setattr(planning, "CHUNK_FLOPS", steps * 6 * 4 * BATCH)
     monkeypatch.setattr(planning, "PAYING_STEPS", 0)
     model, plain = sgd_line(steps_per_execution="auto"), sgd_line(keras.Sequential)
     losses = [

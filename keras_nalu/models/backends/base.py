@@ -46,8 +46,8 @@ class Backend:
     def refuse_to_fit(self, model):
         """Raises where Keras' `fit` would not train, or not on all devices."""
 
-    def slows(self, layer):
-        """Whether a loop computes this layer more slowly than Keras' own step does."""
+    def accelerated(self):
+        """Whether there is something else than a processor."""
         return False
 
     def batches(self, feed) -> Any:

@@ -83,6 +83,9 @@ class Jax(Backend):
         parts = max(1, distribution.num_model_replicas // distribution.num_processes)
         return Spread(parts, lambda batch: distribution.get_data_layout)
 
+    def accelerated(self):
+        return jax.default_backend() != "cpu"
+
     def make_loop(self, step, reader, devices):
         """`step(state, batch)` returns the logs and the next state. The last step
         stands after the loop, for its logs."""

@@ -11,17 +11,6 @@ from keras_nalu.models.backends.base import Backend
 from keras_nalu.models.backends.graphs import text_of
 from keras_nalu.models.backends.programs import Shared, compiled
 
-#: What XLA computes on a processor several times as slowly as TensorFlow.
-SLOW = (
-    keras.layers.Conv1D,
-    keras.layers.Conv2D,
-    keras.layers.Conv3D,
-    keras.layers.DepthwiseConv1D,
-    keras.layers.DepthwiseConv2D,
-    keras.layers.SeparableConv1D,
-    keras.layers.SeparableConv2D,
-)
-
 _without_xla = contextvars.ContextVar("without_xla", default=False)
 
 
@@ -55,8 +44,8 @@ class TensorFlow(Backend):
                 "`strategy.run`."
             )
 
-    def slows(self, layer):
-        return isinstance(layer, SLOW) and not tf.config.list_physical_devices("GPU")
+    def accelerated(self):
+        return bool(tf.config.list_physical_devices("GPU"))
 
     def batches(self, feed):
         """One of them, again and again: Keras reads none. Of a feed it would make a
