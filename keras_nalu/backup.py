@@ -13,6 +13,7 @@ import numpy as np
 
 from keras_nalu import expect, private
 from keras_nalu.layers.base import walk_layers
+from keras_nalu.models import Population
 from keras_nalu.models.run import current
 
 VERSION = 2
@@ -79,12 +80,10 @@ class BackupAndRestore(keras.callbacks.CallbackList):
     def __init__(self, path, callbacks=None, every=None, delete=True):
         if every is not None:
             every = expect.integer("every", every, "a positive integer or None")
-        callbacks = [] if callbacks is None else callbacks
-        kind, expected = keras.callbacks.Callback, "a list of callbacks"
-        expect.items("callbacks", callbacks, kind, expected, "[EpochLine()]")
-        super().__init__(callbacks)
+        listed = list | tuple | None, "a list of callbacks", "[EpochLine()]"
+        super().__init__(expect.kind("callbacks", callbacks, *listed))
         self._model = None
-        self.path = Path(expect.path("path", path, "'training.backup'"))
+        self.path = Path(path)
         self.every = every
         self.delete = expect.flag("delete", delete)
 
@@ -137,11 +136,9 @@ class BackupAndRestore(keras.callbacks.CallbackList):
         if not self.model.built:
             return
         begun = time.perf_counter()
-        arrays: list = []
-        state = _pack(self._state(), arrays)
+        state, arrays = _dumps(self._state())
         content = io.BytesIO()
-        text = np.frombuffer(json.dumps(state).encode(), "uint8")
-        np.savez(content, *arrays, state=text)
+        np.savez(content, *arrays, state=np.frombuffer(state.encode(), "uint8"))
         self.path.parent.mkdir(parents=True, exist_ok=True)
         partial = f"{self.path}.partial"
         try:
@@ -163,7 +160,7 @@ class BackupAndRestore(keras.callbacks.CallbackList):
                 np.load(content, allow_pickle=False) as file,
             ):
                 arrays = [file[f"arr_{i}"] for i in range(len(file.files) - 1)]
-                return _unpack(json.loads(bytes(file["state"])), arrays)
+                return _loads(bytes(file["state"]), arrays)
         except OSError:
             raise
         except Exception as error:
@@ -226,10 +223,10 @@ class BackupAndRestore(keras.callbacks.CallbackList):
         model = self.model
         model.optimizer.build(model.trainable_variables)
         # A population's are in its template.
-        layers = walk_layers(getattr(model, "template", model))
+        whole = model.template if isinstance(model, Population) else model
         return {
             "backend": keras.backend.backend(),
-            "layers": [type(layer).__name__ for layer in layers],
+            "layers": [type(layer).__name__ for layer in walk_layers(whole)],
             "optimizer": type(model.optimizer).__name__,
             "shapes": [[*v.shape, str(v.dtype)] for v in _variables(model)],
             "callbacks": [type(callback).__name__ for callback in self.callbacks],
@@ -302,25 +299,21 @@ def _is_plain(value):
     return value is None or isinstance(value, bool | int | float | str | np.generic)
 
 
-def _pack(value, arrays):
-    """For JSON, which holds the numbers of arrays in a list."""
-    if isinstance(value, dict):
-        return {name: _pack(each, arrays) for name, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_pack(each, arrays) for each in value]
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, np.ndarray) or keras.ops.is_tensor(value):
+def _dumps(state):
+    """As JSON, which holds the numbers of arrays in a list."""
+    arrays = []
+
+    def default(value):
+        if isinstance(value, np.generic):
+            return value.item()
         arrays.append(keras.ops.convert_to_numpy(value))
         return {ARRAY: len(arrays) - 1}
-    return value
+
+    return json.dumps(state, default=default), arrays
 
 
-def _unpack(value, arrays):
-    if isinstance(value, dict):
-        if [*value] == [ARRAY]:
-            return arrays[value[ARRAY]]
-        return {name: _unpack(each, arrays) for name, each in value.items()}
-    if isinstance(value, list):
-        return [_unpack(each, arrays) for each in value]
-    return value
+def _loads(text, arrays):
+    def hook(value):
+        return arrays[value[ARRAY]] if [*value] == [ARRAY] else value
+
+    return json.loads(text, object_hook=hook)

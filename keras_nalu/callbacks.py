@@ -4,6 +4,7 @@ import keras
 import numpy as np
 
 from keras_nalu import expect
+from keras_nalu.models import Population
 
 
 class EpochLine(keras.callbacks.Callback):
@@ -73,24 +74,32 @@ class StopWhenSolved(keras.callbacks.Callback):
 
     def __init__(self, monitor="val_loss", threshold=1e-5, validation_freq=1):
         super().__init__()
-        self.monitor = _name(monitor)
+        in_logs = "a name in the logs", "'loss'"
+        self.monitor = expect.kind("monitor", monitor, str, *in_logs)
         self.threshold = expect.number("threshold", threshold, instead="1e-5")
         self.validation_freq = validation_freq
         self.solved_at: Any = None
 
     def on_train_begin(self, logs=None):
         self.solved_at = self._kept = None
-        if _is_population(self.model):
+        if isinstance(self.model, Population):
             self.solved_at = np.full(self.model.size, -1)
 
     def on_epoch_end(self, epoch, logs=None):
-        logs = _logs(self.model, logs)
+        population = isinstance(self.model, Population)
+        logs = self.model.member_logs if population else logs or {}
         validated = any(name.startswith("val_") for name in logs)
         due = validated or not self.monitor.startswith("val_")
         if self.monitor not in logs and not due and self.validation_freq != 1:
             return
-        solved = _read(logs, self.monitor) < self.threshold
-        if _is_population(self.model):
+        if self.monitor not in logs:
+            raise ValueError(
+                f"There is no {self.monitor!r} in the logs of this epoch. There are: "
+                f"{', '.join(map(repr, logs))}. Try one of them as `monitor`; those of "
+                "the validation need `fit(..., validation_data=...)`."
+            )
+        solved = logs[self.monitor] < self.threshold
+        if population:
             self._keep(solved & (self.solved_at < 0), epoch)
             open_ = np.isfinite(logs["loss"]) & (self.solved_at < 0)
             self.model.stop_training |= not open_.any()
@@ -110,32 +119,6 @@ class StopWhenSolved(keras.callbacks.Callback):
         if self._kept is not None:
             solved = self.solved_at >= 0
             for kept, variable in zip(self._kept, self.model.weights, strict=True):
-                _put(variable, solved, kept[solved])
-
-
-def _name(monitor):
-    return expect.kind("monitor", monitor, str, "a name in the logs", "'loss'")
-
-
-def _is_population(model):
-    return hasattr(model, "member_logs")
-
-
-def _logs(model, logs):
-    return model.member_logs if _is_population(model) else logs or {}
-
-
-def _read(logs, name):
-    if name not in logs:
-        raise ValueError(
-            f"There is no {name!r} in the logs of this epoch. There are: "
-            f"{', '.join(map(repr, logs))}. Try one of them as `monitor`; those of the "
-            "validation need `fit(..., validation_data=...)`."
-        )
-    return logs[name]
-
-
-def _put(variable, members, values):
-    stacked = keras.ops.convert_to_numpy(variable).copy()
-    stacked[members] = values
-    variable.assign(stacked)
+                stacked = keras.ops.convert_to_numpy(variable).copy()
+                stacked[solved] = kept[solved]
+                variable.assign(stacked)

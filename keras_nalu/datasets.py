@@ -66,7 +66,9 @@ def generate_dataset(
     low = expect.integer("low", low, "an integer", -math.inf, math.inf, 0)
     high = expect.integer("high", high, "an integer", -math.inf, math.inf, 9)
     seed = expect.seed("seed", seed)
-    operation = expect.choice("operation", operation, OPERATIONS)
+    if not isinstance(operation, str) or operation not in OPERATIONS:
+        known = f"one of {', '.join(map(repr, OPERATIONS))}"
+        raise expect.invalid("operation", operation, known, "'multiply'")
     skip_zero = operation == "divide" and low <= 0 < high
     if not -(2**31) <= low < high - skip_zero <= 2**31:
         raise ValueError(

@@ -6,8 +6,7 @@ config is JSON. Nothing here loads a framework.
 
 import math
 import numbers
-import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -97,31 +96,9 @@ def flag(name: str, value: Any) -> bool:
     raise invalid(name, value, "True or False", "True")
 
 
-def path(name: str, value: Any, instead: str = "'logs/run'") -> Any:
-    """The path of a file or folder, as a text or a path object."""
-    if isinstance(value, str | os.PathLike) and "\0" not in str(value):
-        return value
-    raise invalid(name, value, "the path of a file or folder", instead)
-
-
-def choice(name: str, value: Any, known: Iterable[str]) -> str:
-    """One of these names."""
-    if isinstance(value, str) and value in known:
-        return value
-    expected = f"one of {', '.join(map(repr, known))}"
-    raise invalid(name, value, expected, repr(next(iter(known))))
-
-
 def kind(name: str, value: Any, kind: Any, expected: str, instead: str) -> Any:
     """A thing of this type, or of one of these."""
     if isinstance(value, kind):
-        return value
-    raise invalid(name, value, expected, instead)
-
-
-def items(name: str, value: Any, kind: Any, expected: str, instead: str) -> Any:
-    """A list or tuple of nothing but such things."""
-    if isinstance(value, list | tuple) and all(isinstance(a, kind) for a in value):
         return value
     raise invalid(name, value, expected, instead)
 

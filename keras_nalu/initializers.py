@@ -4,7 +4,7 @@ Where they differ by weight (iNALU, NPU, MC-FC) the layer's `build` states them.
 """
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 
@@ -32,6 +32,11 @@ class _Seeded(keras.initializers.RandomUniform):
 
 class _Uniform(_Seeded):
     """Uniform between bounds that follow from the shape."""
+
+    center: ClassVar[float]
+
+    def radius(self, inputs: int, units: int) -> float:
+        raise NotImplementedError
 
     def __call__(self, shape: Any, dtype: Any = None) -> Any:
         shape = tuple(shape)

@@ -1,7 +1,8 @@
 """What a unit of a layer computes, as a line of Python: what `ops` computes in numbers.
 
-Numbers come rounded: what is printed is evaluated. A `unit` is that of
-`keras_nalu.formulas.unit`: the inputs' names, and the weights as they are read.
+Numbers come in the digits that their dtype carries: what is printed is evaluated. A
+`unit` is that of `keras_nalu.formulas.unit`: the inputs' names, and the weights as they
+are read.
 """
 
 import ast
@@ -13,16 +14,28 @@ import numpy as np
 
 from keras_nalu import ops
 
+#: What share of a weight of this dtype is rounding: four steps where an effective
+#: weight is computed in it, half a step of half precision, in which none is.
+NOISE = {"bfloat16": 2**-9, "float16": 2**-12, "float32": 2**-21, "float64": 2**-49}
 
-def rounded(value: Any) -> float:
-    """Three digits; what is that near to a whole number, or to 0, is that."""
+
+def digits(value: Any, dtype: str = "float32") -> float:
+    """The value in the digits that its dtype carries: 0.5 for 0.49999997."""
+    shorter = (float(f"{value:.{count}g}") for count in range(1, 17))
+    noise = NOISE.get(dtype, 2**-21) * abs(value)
+    return next((n for n in shorter if abs(n - value) <= noise), float(value))
+
+
+def rounded(value: Any, dtype: str = "float32") -> float:
+    """`digits`; what is that near to a whole number, or to 0, is that."""
     whole = np.round(value)
-    return float(whole if abs(value - whole) < 1e-6 else f"{value:.3g}")
+    near = abs(value - whole) <= 2 * NOISE.get(dtype, 2**-21)
+    return float(whole) if near else digits(value, dtype)
 
 
 def number(value: float) -> str:
     """Without the noise of `1 - 0.93`."""
-    value = float(f"{value:.12g}")
+    value = float(f"{value:.15g}")
     return str(int(value)) if value.is_integer() and abs(value) < 1e15 else str(value)
 
 
@@ -56,7 +69,7 @@ def faded(w: float, *factors: tuple[str, float]) -> str:
     """`w * product + 1 - w`."""
     if w == 1:
         return product(factors)
-    return f"{product([(number(w), 1), *factors])} + {number(1 - w)}"
+    return f"{product([(number(w), 1), *factors])} + {number(round(1 - w, 15))}"
 
 
 def neat(text: str) -> str:
@@ -150,7 +163,7 @@ def mix(
     gates = unit.gates()
     mean, gate = gates.mean(), None
     if G is not None:
-        weights = [rounded(value) for value in ops.to_numpy(G)[:, unit.index]]
+        weights = [unit.rounded(value) for value in ops.to_numpy(G)[:, unit.index]]
         gate = neat(sum_(weights, unit.inputs))
     is_open = gates.min() > 0.5 and mean >= 1 - unit.tolerance
     if is_open or (gates.max() < 0.5 and mean <= unit.tolerance):
@@ -162,10 +175,10 @@ def mix(
     unit.mixed = True
     paths = [f"({path(unit)})" for path in (add, multiply)]
     if gate is None:
-        mean = rounded(mean)
-        return sum_([mean, 1 - mean], paths)
-    low, high = number(rounded(gates.min())), number(rounded(gates.max()))
-    unit.conditions.append(f"a mixture, its gate is between {low} and {high}")
+        mean = unit.rounded(mean)
+        return sum_([mean, round(1 - mean, 15)], paths)
+    low, high = gates.min(), gates.max()
+    unit.conditions.append(f"a mixture, its gate is between {low:.3g} and {high:.3g}")
     name = f"gate{unit.output[1:]}"
     unit.lines[name] = f"sigmoid({gate})"
     return f"{name} * {paths[0]} + (1 - {name}) * {paths[1]}"

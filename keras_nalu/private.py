@@ -1,14 +1,17 @@
 """Every private name of Keras that the package uses, and the public one it waits for.
 
-| name                          | Keras  | what a public name would have to say        |
-|-------------------------------|--------|---------------------------------------------|
-| `Model._initial_epoch`        | 3.15.1 | at which epoch a running `fit` is to go on  |
-| `TensorBoard._global_*_batch` | 3.15.1 | how many batches the callback has counted   |
-| `TensorBoard._writers`        | 3.15.1 | that what it has written is to be flushed   |
-| `Variable._initializer`       | 3.15.1 | what gives a weight its initial value       |
-| `TensorBoard._should_trace`   | 3.15.1 | whether the callback profiles any batch     |
-| `Optimizer._use_weight_decay` | 3.15.1 | whether a weight is left out of its decay   |
+| name                            | Keras  | what a public name would have to say      |
+|---------------------------------|--------|-------------------------------------------|
+| `Model._initial_epoch`          | 3.15.1 | at which epoch a running `fit` goes on    |
+| `TensorBoard._global_*_batch`   | 3.15.1 | how many batches the callback has counted |
+| `TensorBoard._writers`          | 3.15.1 | that what it has written is to be flushed |
+| `Variable._initializer`         | 3.15.1 | what gives a weight its initial value     |
+| `TensorBoard._should_trace`     | 3.15.1 | whether the callback profiles any batch   |
+| `Optimizer._use_weight_decay`   | 3.15.1 | whether a weight is left out of its decay |
+| `StatelessScope.original_scope` | 3.15.1 | whether such a scope is open              |
 """
+
+import keras
 
 
 def begin_at(model, epoch):
@@ -44,3 +47,9 @@ def profiles(tensorboard):
 def decays(optimizer, variable):
     """Whether `exclude_from_weight_decay` has not excluded this variable."""
     return optimizer._use_weight_decay(variable)
+
+
+def in_stateless_scope():
+    """Whether what is assigned to variables goes to a scope, as in a step on JAX."""
+    with keras.StatelessScope(initialize_variables=False) as scope:
+        return scope.original_scope is not None

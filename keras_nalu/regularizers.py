@@ -5,6 +5,7 @@ or a schedule of `keras.optimizers.schedules`, a function of how many training s
 there were; `LinearRamp` and `StepwiseGrowth` are the papers'.
 """
 
+import inspect
 import math
 import numbers
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_nalu import expect
+from keras_nalu import expect, private
 from keras_nalu.expect import told
 from keras_nalu.ops import distance, magnitude, tensor, widen
 
@@ -23,6 +24,14 @@ Schedule = keras.optimizers.schedules.LearningRateSchedule
 Coefficient: TypeAlias = (
     float | keras.optimizers.schedules.LearningRateSchedule | dict[str, Any]
 )
+
+
+def _config(part: Any) -> dict[str, Any]:
+    """Every constructor argument, read from the attribute of the same name."""
+    names = inspect.signature(type(part)).parameters
+    return {
+        name: keras.saving.serialize_keras_object(getattr(part, name)) for name in names
+    }
 
 
 @keras.saving.register_keras_serializable(package="keras_nalu")
@@ -65,7 +74,7 @@ class LinearRamp(Schedule):
         return self.value * ops.clip(share, 0.0, 1.0)
 
     def get_config(self) -> dict[str, Any]:
-        return {"value": self.value, "start": self.start, "end": self.end}
+        return _config(self)
 
 
 @keras.saving.register_keras_serializable(package="keras_nalu")
@@ -117,12 +126,7 @@ class StepwiseGrowth(Schedule):
         return ops.minimum(grown, self.last)
 
     def get_config(self) -> dict[str, Any]:
-        return {
-            "first": self.first,
-            "last": self.last,
-            "factor": self.factor,
-            "every": self.every,
-        }
+        return _config(self)
 
 
 class Penalty(keras.regularizers.Regularizer):
@@ -144,6 +148,10 @@ class Penalty(keras.regularizers.Regularizer):
         if not isinstance(coefficient, Schedule):
             coefficient = expect.number("coefficient", coefficient)
         self.coefficient: Any = coefficient
+
+    def penalty(self, w: Any) -> Any:
+        """What the coefficient is multiplied by."""
+        raise NotImplementedError
 
     def at(self, w: Any, step: Any) -> Any:
         """The penalty of a weight after that many steps of training."""
@@ -170,7 +178,7 @@ class Penalty(keras.regularizers.Regularizer):
         return Sum([other, self])
 
     def get_config(self) -> dict[str, Any]:
-        return {"coefficient": keras.saving.serialize_keras_object(self.coefficient)}
+        return _config(self)
 
 
 @keras.saving.register_keras_serializable(package="keras_nalu")
@@ -193,9 +201,6 @@ class Sum(Penalty):
             term.at(w, step) if isinstance(term, Penalty) else term(w)
             for term in self.terms
         )
-
-    def get_config(self) -> dict[str, Any]:
-        return {"terms": [keras.saving.serialize_keras_object(t) for t in self.terms]}
 
 
 @keras.saving.register_keras_serializable(package="keras_nalu")
@@ -239,9 +244,6 @@ class Sparsity(Penalty):
             return ops.mean(ops.square(u * (1 - u)))
         return ops.mean(distance(w, range(self.low, 2)))
 
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "low": self.low, "squared": self.squared}
-
 
 @keras.saving.register_keras_serializable(package="keras_nalu")
 class OutOfRange(Penalty):
@@ -280,14 +282,6 @@ class OutOfRange(Penalty):
         excess = ops.relu(w - self.high) + ops.relu(self.low - w)
         return ops.mean(ops.square(excess) if self.squared else excess)
 
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "low": self.low,
-            "high": self.high,
-            "squared": self.squared,
-        }
-
 
 @keras.saving.register_keras_serializable(package="keras_nalu")
 class INALUPenalty(Penalty):
@@ -312,9 +306,6 @@ class INALUPenalty(Penalty):
 
     def penalty(self, w: Any) -> Any:
         return ops.mean(ops.relu(self.limit - magnitude(w)))
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "limit": self.limit}
 
 
 @keras.saving.register_keras_serializable(package="keras_nalu")
@@ -390,28 +381,63 @@ def is_scheduled(regularizer: Any) -> bool:
     """Whether a coefficient in it follows a schedule."""
     if isinstance(regularizer, Sum):
         return any(map(is_scheduled, regularizer.terms))
-    return isinstance(getattr(regularizer, "coefficient", None), Schedule)
+    return isinstance(regularizer, Penalty) and isinstance(
+        regularizer.coefficient, Schedule
+    )
 
 
 class Scheduled(keras.regularizers.Regularizer):
     """A penalty on one weight, with the count of the steps that it was trained.
 
-    The count is a weight of the layer, as it is part of the state of a compiled step.
-    It moves when the penalty is asked for, the first time after a call in training: the
-    only thing that Keras does once a step, and outside of all loops. A layer that is
-    shared is called more than once, one in a recurrent cell in the body of a loop,
-    where JAX lets no variable change, and one that is rematerialized again in the
-    backward pass.
+    The count is a weight of the layer. It moves where an optimizer applies the
+    constraint of the penalized weight, so once a step, however often the layer was
+    called and the penalty read. Within a `keras.StatelessScope`, as in every step on
+    JAX and in that of a member of a population, what a constraint assigns to another
+    weight is lost. There the penalty is read once a step, and the count moves with it,
+    as part of the state that the scope hands out. (A step that a LossScaleOptimizer
+    leaves out because it overflows counts there alone.)
+
+    Not in `call`: a layer that is shared is called more than once, one in a recurrent
+    cell in the body of a loop, where JAX lets no variable change, and one that is
+    rematerialized again in the backward pass. Nor is it the `iterations` of the
+    optimizer: they begin anew when a model is compiled anew, and a step on JAX takes
+    the gradient without them.
+
+    Args:
+        penalty: A penalty with a schedule.
+        steps: The weight of the layer that counts.
     """
 
     def __init__(self, penalty: Penalty, steps: Any) -> None:
         self.penalty = penalty
         self.steps = steps
+        #: Whether the layer was called in training since the penalty was last read.
         self.due = False
 
     def __call__(self, w: Any) -> Any:
         value = self.penalty.at(w, ops.convert_to_tensor(self.steps))
-        if self.due:
+        if private.in_stateless_scope():
+            if self.due:
+                self.steps.assign(self.steps + 1)
             self.due = False
-            self.steps.assign(self.steps + 1)
         return value
+
+
+class Counting(keras.constraints.Constraint):
+    """The constraint of a weight whose penalty is scheduled; see `Scheduled`.
+
+    Args:
+        constraint: The weight's own, or `None`.
+        steps: The weight of the layer that counts.
+    """
+
+    def __init__(self, constraint: Any, steps: Any) -> None:
+        self.constraint = constraint
+        self.steps = steps
+
+    def __call__(self, w: Any) -> Any:
+        if not private.in_stateless_scope():
+            self.steps.assign(self.steps + 1)
+        return (
+            ops.convert_to_tensor(w) if self.constraint is None else self.constraint(w)
+        )

@@ -2,8 +2,6 @@ import json
 import os
 import zipfile
 
-from keras_nalu import expect
-
 #: Of files that are cut off or changed, or that something else wrote.
 _BROKEN = zipfile.BadZipFile, json.JSONDecodeError, UnicodeDecodeError, OSError
 _INCOMPLETE = "There is no item", "Expected a model.weights", "Expected object to be"
@@ -33,7 +31,6 @@ def load_model(filepath, custom_objects=None, compile=True, safe_mode=True):
         ValueError: there is no such file, it is not all of what `model.save` wrote, it
             would run code of its own, or cannot be loaded for another reason.
     """
-    filepath = expect.path("filepath", filepath, "'model.keras'")
     import keras
 
     import keras_nalu.benchmarks.inalu

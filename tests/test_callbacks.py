@@ -197,6 +197,7 @@ def test_names_that_are_not_in_a_populations_logs():
         train(population(adder(), 2), StopWhenSolved("loss_max"), epochs=1)
 
 
+@pytest.mark.slow
 @no_population
 def test_logs_of_members_in_a_callback():
     crowd, seen = population(adder(), 3, metrics=["mae"]), []

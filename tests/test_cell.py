@@ -106,10 +106,9 @@ def test_state_comes_out_and_goes_in():
 
 
 @pytest.mark.parametrize("layer", LAYERS.values(), ids=LAYERS)
-@pytest.mark.parametrize("training", [False, True])
-def test_every_layer_is_a_cell(layer, training):
-    if layer is SNMU and training and BACKEND == "jax":
-        pytest.skip("refused there")
+def test_every_layer_is_a_cell(layer):
+    # On JAX one that draws noise does not train.
+    training = layer is not SNMU or BACKEND != "jax"
     x = np.exp(steps(-0.1, 0.1, 4, rows=3))
     model = rnn(layer(2))
     y = keras.ops.convert_to_numpy(model(x, training=training))

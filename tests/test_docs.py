@@ -24,7 +24,7 @@ MODULES = [
 #: Those whose examples train for seconds.
 TRAIN = {
     *("keras_nalu.backup", "keras_nalu.callbacks"),
-    "keras_nalu.benchmarks.experiment",
+    *("keras_nalu.benchmarks.experiment", "keras_nalu.benchmarks.reinitialize"),
     "keras_nalu.models.population.population",
 }
 
@@ -58,6 +58,26 @@ def test_every_public_name_is_documented(name):
     arguments = set(inspect.signature(thing).parameters)
     assert arguments <= documented
     assert "Defaults to" not in thing.__doc__
+
+
+#: Every name of the package in backquotes, in docstrings and comments.
+NAMED = sorted(
+    {
+        name
+        for path in Path(keras_nalu.__file__).parent.rglob("*.py")
+        for name in re.findall(r"`(keras_nalu(?:\.\w+)+)", path.read_text())
+    }
+)
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_the_names_in_docstrings_exist(name):
+    # Raises ImportError or AttributeError where there is no such thing.
+    assert pkgutil.resolve_name(name) is not None
+
+
+def test_there_are_names_in_docstrings():
+    assert {"keras_nalu.formula", "keras_nalu.regularizers.Sparsity"} <= {*NAMED}
 
 
 def examples():

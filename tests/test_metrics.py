@@ -10,16 +10,16 @@ import pytest
 
 import keras_nalu
 from keras_nalu.benchmarks.reinitialize import BatchLossDeviation
-from keras_nalu.layers import NAC, NAU, NMU
+from keras_nalu.layers import NAC, NAU, NMU, SparsityError
 from keras_nalu.losses import L2Loss
 from keras_nalu.metrics import (
     IsCloseAccuracy,
     LastBatchLoss,
-    SparsityError,
     is_close,
 )
 
 BACKEND = keras.backend.backend()
+SLOW = pytest.mark.slow
 GRID = np.float32(
     """0 -0 1e-30 5e-5 1e-4 2e-4 -1e-4 0.99985 1 1.00005 1.0003 -1 10 -10 100 110 111.5
     1e4 10000.9 10001.2 1e30 1.00005e30 -1e30 3e38 -3e38 inf -inf nan""".split()
@@ -159,7 +159,7 @@ MODES = [("plain", False, 1), ("jit", True, 1), ("steps", False, 4), ("both", Tr
 @pytest.mark.parametrize(
     ("jit", "steps"),
     [
-        pytest.param(jit, steps, id=name, marks=pytest.mark.slow if steps > 1 else ())
+        pytest.param(jit, steps, id=name, marks=SLOW if steps > 1 or jit else ())
         for name, jit, steps in MODES[: 1 if BACKEND == "torch" else None]
     ],
 )
@@ -261,7 +261,7 @@ def compiled(model, *metrics, **options):
     return model
 
 
-@pytest.mark.slow
+@SLOW
 @pytest.mark.parametrize("built", [True, False], ids=["built", "unbuilt"])
 @pytest.mark.parametrize("cls", CLASSES, ids=["keras", "keras_nalu"])
 # Said once a class, where there is no loop.
@@ -296,7 +296,7 @@ def test_sparsity_error_uncompiled(options):
     assert logs["sparsity_error"] == pytest.approx([worst(model.layers)], rel=1e-6)
 
 
-@pytest.mark.slow
+@SLOW
 @pytest.mark.filterwarnings("ignore:Training step by step")
 def test_sparsity_error_of_one_layer(tmp_path):
     model = pair(keras_nalu.Sequential)
@@ -313,7 +313,7 @@ def test_sparsity_error_of_one_layer(tmp_path):
     assert {name: told[name] for name in errors} == pytest.approx(errors)
 
 
-@pytest.mark.slow
+@SLOW
 @pytest.mark.filterwarnings("ignore:Training step by step")
 def test_sparsity_error_of_an_output():
     x = keras.Input((3,))
@@ -341,7 +341,7 @@ def test_sparsity_error_goes_where_a_model_goes(tmp_path):
         assert told["sparsity_error"] == 0.5
 
 
-@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("known", [pytest.param(True, marks=SLOW), False])
 def test_sparsity_error_of_a_copy_of_keras_model_says_what_to_do(known, tmp_path):
     model = pair(keras.Sequential)
     compiled(model, SparsityError(model if known else None))

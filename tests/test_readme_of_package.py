@@ -17,7 +17,7 @@ NAMED = [
     for word in re.findall(r"`([^`\n]+)`", SECTION.split("\n## ")[0])
     if "square_nmu" not in word and "SquareNMU" not in word
 ]
-FILES = [word for word in NAMED if re.fullmatch(r"[\w/]+\.py|tests/\w+", word)]
+FILES = [word for word in NAMED if re.fullmatch(r"[\w/]+\.pyi?|tests/\w+", word)]
 NAMES = [
     found[1]
     for word in NAMED

@@ -19,7 +19,7 @@ from keras_nalu.regularizers import (
 STEPS = 50_000
 
 
-def experiments():
+def experiments(suite):
     """Every operation of every module, all trained alike: from two numbers between 1
     and 2, tested between 2 and 6, by Adam at a rate that decays from 1e-2 to 0.
     Comparisons learn from digits, and are tested on numbers of two digits."""
@@ -37,7 +37,7 @@ def experiments():
                 keras.optimizers.Adam(rate),
                 seeds=20,
                 steps=STEPS,
-                suite="claims",
+                suite=suite,
             )
 
 

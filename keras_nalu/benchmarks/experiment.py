@@ -20,7 +20,7 @@ from keras_nalu.benchmarks.tasks import Task
 #: By name, what a paper does between the steps: functions of a `Log`, that return
 #: callbacks. A paper's of one's own is added here.
 RULES: dict[str, Any] = {
-    "inalu": lambda log: inalu.callbacks(),
+    "inalu": lambda log: [inalu.INALUReinitialize()],
     "inalu port": lambda log: inalu.port_callbacks(log.last_error),
 }
 

@@ -32,7 +32,6 @@ def panels(rows, operation):
         A matplotlib Figure.
     """
     from matplotlib.figure import Figure
-    from matplotlib.ticker import EngFormatter, PercentFormatter
 
     rows = frame(rows)
     suite, inputs = _only(rows, "suite", "inputs")
@@ -57,41 +56,45 @@ def panels(rows, operation):
         for i, module in enumerate(modules):
             of_module = lines[lines["module"] == module]
             x = np.array([ranges.index(a) for a in of_module["range"]])
-            middle, low, high = np.array([*of_module[name]], float).T
-            axis.errorbar(
-                # Side by side, so that equal values do not hide one another.
-                x + 0.6 * ((i + 0.5) / len(modules) - 0.5),
-                middle,
-                # A single run has no interval: NaN.
-                np.fmax([middle - low, high - middle], 0),
-                color=styles[module][0],
-                marker=styles[module][1],
-                markersize=4,
-                linewidth=1,
-                linestyle="none",
-                label=module,
-            )
+            # Side by side, so that equal values do not hide one another.
+            x = x + 0.6 * ((i + 0.5) / len(modules) - 0.5)
+            _points(axis, x, of_module[name], module, *styles[module])
         axis.set_title(title, fontsize="medium")
         axis.grid(axis="y", alpha=0.3)
         axis.tick_params("x", rotation=90)
         for between in range(1, len(ranges)):
             axis.axvline(between - 0.5, color="0.85", linewidth=0.8, zorder=0)
-    axes[0].set_ylim(-0.03, 1.03)
-    axes[0].yaxis.set_major_formatter(PercentFormatter(1))
-    # The interval of a few runs may end far behind the last step.
-    axes[1].set_ylim(0, min(axes[1].get_ylim()[1], 1.03 * rows["steps"].max()))
-    axes[1].yaxis.set_major_formatter(EngFormatter(sep=""))
-    axes[1].set_xlabel("Range of the training inputs")
-    axes[1].set_xticks(range(len(ranges)), ranges)
-    axes[1].set_xlim(-0.5, len(ranges) - 0.5)
-    # Of clipped weights it is 0, of others from 1e-8 on.
-    axes[2].set_yscale("symlog", linthresh=1e-8)
-    axes[2].set_ylim(-2e-9, 1)
-    axes[2].set_yticks([0, 1e-8, 1e-6, 1e-4, 1e-2, 0.5], minor=False)
+    _scale(axes, ranges, rows["steps"].max())
     figure.suptitle(f"{operation.capitalize()}, {inputs} inputs ({suite})")
     handles = axes[0].get_legend_handles_labels()
     figure.legend(*handles, loc="outside lower center", ncols=8, frameon=False)
     return figure
+
+
+def _points(axis, x, intervals, label, color, marker):
+    middle, low, high = np.array([*intervals], float).T
+    # A single run has no interval: NaN.
+    ends = np.fmax([middle - low, high - middle], 0)
+    looks = {"markersize": 4, "linewidth": 1, "linestyle": "none"}
+    axis.errorbar(x, middle, ends, label=label, color=color, marker=marker, **looks)
+
+
+def _scale(axes, ranges, last):
+    from matplotlib.ticker import EngFormatter, PercentFormatter
+
+    rates, steps, errors = axes
+    rates.set_ylim(-0.03, 1.03)
+    rates.yaxis.set_major_formatter(PercentFormatter(1))
+    # The interval of a few runs may end far behind the last step.
+    steps.set_ylim(0, min(steps.get_ylim()[1], 1.03 * last))
+    steps.yaxis.set_major_formatter(EngFormatter(sep=""))
+    steps.set_xlabel("Range of the training inputs")
+    steps.set_xticks(range(len(ranges)), ranges)
+    steps.set_xlim(-0.5, len(ranges) - 0.5)
+    # Of clipped weights it is 0, of others from 1e-8 on.
+    errors.set_yscale("symlog", linthresh=1e-8)
+    errors.set_ylim(-2e-9, 1)
+    errors.set_yticks([0, 1e-8, 1e-6, 1e-4, 1e-2, 0.5], minor=False)
 
 
 def heat_map(rows):

@@ -47,21 +47,10 @@ class NALUBesideINALU(NALU):
         return super().add_gate(name, shape, RandomNormal(0.0, 0.1))
 
 
+#: "INALU" has weights of their own for sum and product ("iw"), "SharedINALU" the same
+#: ("sw"); "NALU" is the paper's "NALU (m)". All begin with W_hat from N(1, 0.1), M_hat
+#: from N(-1, 0.1) and gates from N(0, 0.1).
 MODULES = {"INALU": INALU, "SharedINALU": SharedINALU, "NALU": NALUBesideINALU}
-
-
-def layers(module):
-    """The one layer that is trained: "INALU" has weights of their own for sum and
-    product ("iw"), "SharedINALU" the same ("sw"); "NALU" is the paper's "NALU (m)".
-
-    All begin with W_hat from N(1, 0.1), M_hat from N(-1, 0.1) and gates from N(0, 0.1).
-    """
-    if module not in MODULES:
-        raise ValueError(
-            f"Unknown module. Received: {module!r}. Expected one of "
-            f"{', '.join(MODULES)}."
-        )
-    return [MODULES[module](1)]
 
 
 @keras.saving.register_keras_serializable(package="keras_nalu")
@@ -115,7 +104,7 @@ class INALUAdam(keras.optimizers.Optimizer):
     Args:
         learning_rate: A number or a schedule.
         clipvalue: The largest magnitude of an entry of the gradient.
-        begin: How many batches are trained on without a penalty.
+        begin: How many batches are trained on without a penalty: 11 epochs.
         name: Name of the optimizer.
     """
 
@@ -182,16 +171,6 @@ def _is_gate(variable):
     return variable.name.split("_")[-1] in ("g", "G")
 
 
-def optimizer():
-    """What trains all three modules; 11,000 batches are the first 11 epochs."""
-    return INALUAdam()
-
-
-def callbacks():
-    """What comes between the epochs, of 1,000 batches."""
-    return [INALUReinitialize()]
-
-
 @keras.saving.register_keras_serializable(package="keras_nalu")
 class PortedINALU(INALU):
     """An iNALU that begins as in the benchmark of Mistry et al.
@@ -219,16 +198,6 @@ class PortedINALU(INALU):
             penalties = map(INALUPenalty(0.05), self.trainable_weights)
             self.add_loss(self.is_penalized * sum(penalties))
         return super().call(inputs, training)
-
-
-def port_layers():
-    """The iNALU of the benchmark of Mistry et al."""
-    return [PortedINALU(1)]
-
-
-def port_optimizer():
-    """Theirs: of all weights at once. The epsilon is PyTorch's."""
-    return keras.optimizers.Adam(1e-3, epsilon=1e-8, clipvalue=0.1)
 
 
 def port_callbacks(errors):

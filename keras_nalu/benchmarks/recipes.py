@@ -105,7 +105,7 @@ def recipe(module, operation, inputs=2):
             kind = MCFC if module == "MCFC" else MulMCFC
             layers = [kind(1, kernel_regularizer=large, gate_regularizer=large)]
         case "INALU":
-            layers, optimizer = inalu.port_layers(), inalu.port_optimizer()
+            layers, optimizer = [inalu.PortedINALU(1)], adam(clipvalue=0.1)
             rules = ("inalu port",)
         case _:
             raise ValueError(

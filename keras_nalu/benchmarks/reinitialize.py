@@ -75,25 +75,14 @@ class INALUReinitialize(keras.callbacks.Callback):
     often it has drawn; of a population, an array. Seeded by
     `keras.utils.set_random_seed`.
 
-    nalm-benchmark's variant compares validation errors, measured every 1,000 steps,
-    when there are 5,000, and draws from each layer's initial distribution:
-
-    ```python
-    INALUReinitialize("val_loss", every=1, losses=5000, initializer=None)
-    model.fit(draw, steps_per_epoch=1000, ...)
-    ```
-
     Args:
-        monitor: Name in the logs of the loss; a batch of a validated epoch counts with
-            its epoch's.
         every: Epochs between two looks.
         losses: How many losses there must be.
         threshold: The number in (2).
         initializer: What draws, whatever its own seed. `None` takes each layer's.
 
     Raises:
-        ValueError: `monitor` is not in the logs of an epoch; `every` is not a positive
-            integer.
+        ValueError: `every` is not a positive integer.
 
     Example:
 
@@ -116,7 +105,6 @@ class INALUReinitialize(keras.callbacks.Callback):
 
     def __init__(
         self,
-        monitor="loss",
         every=10,
         losses=10_000,
         threshold=1.0,
@@ -127,7 +115,6 @@ class INALUReinitialize(keras.callbacks.Callback):
             raise ValueError(
                 f"Expected `every` to be a positive integer. Received: every={every!r}."
             )
-        self.monitor = monitor
         self.every = every
         self.losses = losses
         self.threshold = threshold
@@ -146,18 +133,8 @@ class INALUReinitialize(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         logs = self.model.member_logs if self._is_population else logs or {}
-        if self.monitor not in logs:
-            raise ValueError(
-                f"There is no {self.monitor!r} in the logs of this epoch. There are: "
-                f"{', '.join(map(repr, logs))}. Try one of them as `monitor`; those of "
-                "the validation need `fit(..., validation_data=...)`."
-            )
-        mean, deviation = logs[self.monitor], 0.0
-        if self.monitor == "loss":
-            deviation = logs.get("batch_loss_deviation", 0.0)
-        row = [
-            np.resize(a, self._members) for a in (self.params["steps"], mean, deviation)
-        ]
+        losses = logs["loss"], logs.get("batch_loss_deviation", 0.0)
+        row = [np.resize(a, self._members) for a in (self.params["steps"], *losses)]
         self._epochs = np.append(self._epochs, np.array(row)[:, None], axis=1)
 
     def on_epoch_begin(self, epoch, logs=None):

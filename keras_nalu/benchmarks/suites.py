@@ -1,5 +1,6 @@
 """The papers' benchmarks: which modules, with which recipes, on which tasks."""
 
+import functools
 import itertools
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ from keras_nalu.benchmarks.recipes import adam, gated, recipe, sparse
 from keras_nalu.benchmarks.tasks import (
     DISTRIBUTIONS,
     MIXED_SIGNS,
+    RANGES,
     Arithmetic,
     Comparison,
     FourFunctions,
@@ -32,10 +34,7 @@ from keras_nalu.layers import (
     NACMul,
     SeparateNALU,
 )
-from keras_nalu.regularizers import (
-    LinearRamp,
-    Sparsity,
-)
+from keras_nalu.regularizers import LinearRamp, Sparsity
 
 SUMS = "NAC", "NALU", "NAU", "INALU", "GNALU"
 PRODUCTS = "NMU", "NACMul", "NALU", "NPU", "RealNPU", "INALU", "GNALU"
@@ -59,20 +58,22 @@ DIVIDERS = [
 ]
 
 
-def _single(suite, pairs, inputs=2, threshold=1e-5, **task):
+def _single(suite, pairs, inputs=2, variants=RANGES, threshold=1e-5):
     if threshold != 1e-5:
         suite += f"-{threshold}"
     for operation, module in pairs:
         yield Experiment(
             module,
-            SingleModule(operation, inputs=inputs, threshold=threshold, **task),
+            SingleModule(
+                operation, inputs=inputs, variants=variants, threshold=threshold
+            ),
             steps=50_000 if inputs == 2 else 100_000,
             suite=suite,
             **recipe(module, operation, inputs),
         )
 
 
-def _beyond():
+def _beyond(suite):
     """What was tried where the published recipes fail: products and quotients of two of
     10 inputs.
 
@@ -98,7 +99,7 @@ def _beyond():
                 adam(rate, **clips),
                 steps=steps,
                 restarts=restarts,
-                suite="beyond",
+                suite=suite,
             )
 
 
@@ -148,12 +149,12 @@ def _arithmetic(suite, task, modules, operations, thousands):
 
 def _inalu(suite, inputs):
     for operation in ("add", "subtract", "multiply", "divide"):
-        for module in inalu.MODULES:
+        for module, layer in inalu.MODULES.items():
             yield Experiment(
                 module,
                 InaluArithmetic(operation, inputs=inputs),
-                inalu.layers(module),
-                inalu.optimizer(),
+                [layer(1)],
+                inalu.INALUAdam(),
                 seeds=10,
                 steps=100_000,
                 rules=("inalu",),
@@ -166,7 +167,7 @@ def _rmsprop(rate):
     return keras.optimizers.RMSprop(rate, epsilon=1e-16)
 
 
-def _heim():
+def _heim(suite):
     """The models of Heim et al.; what they call NAU is a matrix without a limit."""
     last = keras.layers.Dense(4, use_bias=False)
     glorot = "glorot_uniform"
@@ -192,11 +193,11 @@ def _heim():
             optimizer,
             seeds=20,
             steps=20_000,
-            suite="npu-simple",
+            suite=suite,
         )
 
 
-def _comparisons():
+def _comparisons(suite):
     for operation in NSR.operations:
         yield Experiment(
             "NSR",
@@ -205,11 +206,11 @@ def _comparisons():
             adam(),
             seeds=10,
             steps=50_000,
-            suite="comparisons",
+            suite=suite,
         )
 
 
-def _running():
+def _running(suite):
     sparse = LinearRamp(10, 10_000, 20_000)
     layers = {
         "add": {
@@ -230,11 +231,11 @@ def _running():
                 adam(),
                 seeds=10,
                 steps=30_000,
-                suite="running",
+                suite=suite,
             )
 
 
-def _running_images():
+def _running_images(suite):
     for operation, cell in {"add": NAU(1), "multiply": NMU(1)}.items():
         yield Experiment(
             type(cell).__name__,
@@ -247,7 +248,7 @@ def _running_images():
             adam(),
             seeds=10,
             steps=20_000,
-            suite="running-images",
+            suite=suite,
         )
 
 
@@ -257,142 +258,93 @@ class Suite(NamedTuple):
     description: str
     experiments: Any
     #: Whether its function takes `threshold`.
-    has_thresholds: bool = False
-
-
-def _single_suite(name, pairs, description, **task):
-    def make(threshold=1e-5):
-        return _single(name, pairs, threshold=threshold, **task)
-
-    return name, Suite(description, make, True)
+    has_thresholds: bool
 
 
 FOUR = "add", "subtract", "multiply", "divide"
 MODELS = "Linear", "NAC", "NACMul", "NALU", "NAU", "NMU"
 GATES = "NALU behind NAC", "SeparateNALU behind NAC"
+#: What each is, in a line; what makes its experiments, and of which arguments.
+_TABLE: dict[str, Any] = {
+    "single-module": (
+        "one module, two inputs, nine ranges: the primer of Mistry et al.",
+        *(_single, PAIRS),
+    ),
+    "single-module-later": (
+        "one module, two inputs, nine ranges: those of later papers",
+        *(_single, LATER),
+    ),
+    "single-module-10": (
+        "two of 10 inputs matter, for all pairs and 100,000 steps; published are NAU "
+        "and iNALU",
+        *(_single, PAIRS, 10),
+    ),
+    "single-module-100": (
+        "two of 100 inputs matter, likewise; published is NAU",
+        *(_single, PAIRS, 100),
+    ),
+    "division": (
+        "division of two inputs (Mistry et al., division)",
+        *(_single, DIVIDERS),
+    ),
+    "division-10": (
+        "the same, two of 10 inputs matter",
+        *(_single, DIVIDERS, 10),
+    ),
+    "division-signs": (
+        "division of numbers of different signs",
+        *(_single, DIVIDERS, 2, MIXED_SIGNS),
+    ),
+    "division-distributions": (
+        "division of numbers that are not uniform in one range",
+        *(_single, DIVIDERS, 2, DISTRIBUTIONS),
+    ),
+    "claims": (
+        "every operation that a module of this package claims, 20 seeds",
+        claims.experiments,
+    ),
+    "beyond": (
+        "two of 10 inputs, with a decaying rate, from weights near 0",
+        _beyond,
+    ),
+    "arithmetic": (
+        "sums of subsets of 100 inputs, two layers, 5,000,000 steps, 100 seeds: the "
+        "main table of Madsen and Johansen",
+        *(_arithmetic, Arithmetic, MODELS, (*FOUR, "square", "root"), 5000),
+    ),
+    "arithmetic-gates": (
+        "the same, with a NALU as the second layer",
+        *(_arithmetic, Arithmetic, GATES, ("add", "multiply"), 5000),
+    ),
+    "arithmetic-simple": (
+        "(x1 + x2) (x1 + x2 + x3 + x4), 100 seeds (the same)",
+        *(_arithmetic, Simple, ("NMU", "NALU", "NACMul"), ("multiply",), 200),
+    ),
+    "inalu-minimal": (
+        "two inputs, seven distributions, 10 seeds: experiment 1 of Schlör et al.",
+        *(_inalu, 2),
+    ),
+    "inalu-simple": (
+        "the same with 10 inputs, two of which matter: their experiment 2",
+        *(_inalu, 10),
+    ),
+    "npu-simple": ("sum, product, quotient and root at once (Heim et al.)", _heim),
+    "comparisons": (
+        "which of two digits is less (Faber and Wattenhofer)",
+        _comparisons,
+    ),
+    "running": (
+        "running sums and products of digits, by a recurrent cell",
+        _running,
+    ),
+    "running-images": (
+        "the same of handwritten digits, read by a small network; it needs "
+        "scikit-learn and --backend jax",
+        _running_images,
+    ),
+}
 #: By name, as `keras-nalu benchmark` takes them.
-SUITES = dict(
-    [
-        _single_suite(
-            "single-module",
-            PAIRS,
-            "one module, two inputs, nine ranges: the primer of Mistry et al.",
-        ),
-        _single_suite(
-            "single-module-later",
-            LATER,
-            "one module, two inputs, nine ranges: those of later papers",
-        ),
-        _single_suite(
-            "single-module-10",
-            PAIRS,
-            "two of 10 inputs matter, for all pairs and 100,000 "
-            "steps; published are NAU and iNALU",
-            inputs=10,
-        ),
-        _single_suite(
-            "single-module-100",
-            PAIRS,
-            "two of 100 inputs matter, likewise; published is NAU",
-            inputs=100,
-        ),
-        _single_suite(
-            "division", DIVIDERS, "division of two inputs (Mistry et al., division)"
-        ),
-        _single_suite(
-            "division-10", DIVIDERS, "the same, two of 10 inputs matter", inputs=10
-        ),
-        _single_suite(
-            "division-signs",
-            DIVIDERS,
-            "division of numbers of different signs",
-            variants=MIXED_SIGNS,
-        ),
-        _single_suite(
-            "division-distributions",
-            DIVIDERS,
-            "division of numbers that are not uniform in one range",
-            variants=DISTRIBUTIONS,
-        ),
-        (
-            "claims",
-            Suite(
-                "every operation that a module of this package claims, 20 seeds",
-                claims.experiments,
-            ),
-        ),
-        (
-            "beyond",
-            Suite(
-                "two of 10 inputs, with a decaying rate, from weights near 0", _beyond
-            ),
-        ),
-        (
-            "arithmetic",
-            Suite(
-                "sums of subsets of 100 inputs, two layers, 5,000,000 steps, 100 "
-                "seeds: the main table of Madsen and Johansen",
-                lambda: _arithmetic(
-                    "arithmetic", Arithmetic, MODELS, [*FOUR, "square", "root"], 5000
-                ),
-            ),
-        ),
-        (
-            "arithmetic-gates",
-            Suite(
-                "the same, with a NALU as the second layer",
-                lambda: _arithmetic(
-                    "arithmetic-gates", Arithmetic, GATES, ["add", "multiply"], 5000
-                ),
-            ),
-        ),
-        (
-            "arithmetic-simple",
-            Suite(
-                "(x1 + x2) (x1 + x2 + x3 + x4), 100 seeds (the same)",
-                lambda: _arithmetic(
-                    "arithmetic-simple",
-                    Simple,
-                    ("NMU", "NALU", "NACMul"),
-                    ["multiply"],
-                    200,
-                ),
-            ),
-        ),
-        (
-            "inalu-minimal",
-            Suite(
-                "two inputs, seven distributions, 10 seeds: experiment 1 of Schlör "
-                "et al.",
-                lambda: _inalu("inalu-minimal", 2),
-            ),
-        ),
-        (
-            "inalu-simple",
-            Suite(
-                "the same with 10 inputs, two of which matter: their experiment 2",
-                lambda: _inalu("inalu-simple", 10),
-            ),
-        ),
-        (
-            "npu-simple",
-            Suite("sum, product, quotient and root at once (Heim et al.)", _heim),
-        ),
-        (
-            "comparisons",
-            Suite("which of two digits is less (Faber and Wattenhofer)", _comparisons),
-        ),
-        (
-            "running",
-            Suite("running sums and products of digits, by a recurrent cell", _running),
-        ),
-        (
-            "running-images",
-            Suite(
-                "the same of handwritten digits, read by a small network; it needs "
-                "scikit-learn and --backend jax",
-                _running_images,
-            ),
-        ),
-    ]
-)
+SUITES = {
+    name: Suite(description, functools.partial(make, name, *given), make is _single)
+    for name, (description, make, *given) in _TABLE.items()
+}

@@ -14,6 +14,7 @@ FUNCTIONS = {
     "cos": np.cos,
     "exp": np.exp,
     "log": np.log,
+    "relu": lambda z: np.maximum(z, 0),
     "sigmoid": lambda z: 1 / (1 + np.exp(-z)),
     "sign": np.sign,
     "tanh": np.tanh,
@@ -29,8 +30,33 @@ def put(name, text, into):
     return re.sub(rf"\b{name}\b(?!:)", text, into)
 
 
+def show(name, shown, text):
+    """The text with what the user calls the name."""
+    return re.sub(rf"\b{name}\b", lambda _: shown, text)
+
+
 def words(text):
     return re.findall(r"\w+", text)
+
+
+class _Flat(ast.NodeTransformer):
+    """`a * (b * c)` without its brackets, and sums likewise."""
+
+    SAME = {ast.Mult: (ast.Mult, ast.Div), ast.Add: (ast.Add, ast.Sub)}
+
+    def visit_BinOp(self, node):
+        self.generic_visit(node)
+        right = node.right
+        same = self.SAME.get(type(node.op), ())
+        if isinstance(right, ast.BinOp) and isinstance(right.op, same):
+            first = self.visit_BinOp(ast.BinOp(node.left, node.op, right.left))
+            return ast.BinOp(first, right.op, right.right)
+        return node
+
+
+def flat(text):
+    """`neat`, and without brackets that associativity makes needless."""
+    return neat(ast.unparse(_Flat().visit(ast.parse(text, mode="eval"))))
 
 
 def inline(lines):
@@ -45,7 +71,7 @@ def inline(lines):
         uses = [other for other in lines for w in words(lines[other]) if w == name]
         if not trivial and len(uses) > 1:
             continue
-        replaced = {other: neat(put(name, text, lines[other])) for other in uses}
+        replaced = {other: flat(put(name, text, lines[other])) for other in uses}
         if trivial or all(len(line) <= SHORT for line in replaced.values()):
             lines |= replaced
             gone[name] = lines.pop(name)
@@ -57,13 +83,18 @@ def _evaluate(tree, values):
     return eval(code, {"__builtins__": {}}, values)
 
 
-def error(lines, outputs, names, rows, predicted):
-    """How far the lines are from what was predicted on the rows, at most."""
+def values(lines, names, rows):
+    """What the names and the lines are on the rows."""
     values = FUNCTIONS | CONSTANTS | dict(zip(names, rows.T, strict=True))
     with np.errstate(all="ignore"):
         for name, text in lines.items():
             value = _evaluate(ast.parse(text, mode="eval"), values)
             values[name] = np.broadcast_to(value, len(rows)).astype(float)
+    return values
+
+
+def error(lines, outputs, names, values, predicted):
+    """How far the lines' values are from what was predicted, at most."""
     read = np.stack([values[name] for name in outputs], axis=-1)
     zero = np.any([values[name] == 0 for name in [*names, *lines]], axis=0)[:, None]
     left_out = np.isnan(predicted) | ~np.isfinite(read) & zero
@@ -86,8 +117,11 @@ class _CallsOfComparisons(ast.NodeTransformer):
         return ast.Call(ast.Name("is", ast.Load()), [*sides, relation], [])
 
 
-def expressions(lines):
-    """SymPy expressions of the inputs alone, by name."""
+def expressions(lines, shown):
+    """SymPy expressions of the inputs alone, by name.
+
+    `shown` are the inputs' names for the user, where these are no names in Python.
+    """
     try:
         import sympy
     except ImportError as error:
@@ -95,12 +129,14 @@ def expressions(lines):
             "SymPy holds the expressions, and is not installed. "
             'Try `pip install "keras-nalu[formula]"`.'
         ) from error
-    values = {w: sympy.Symbol(w) for text in lines.values() for w in words(text)}
+    used = {word for text in lines.values() for word in words(text)}
+    values = {word: sympy.Symbol(shown.get(word, word)) for word in used}
     values |= {name: getattr(sympy, name, sympy.Abs) for name in FUNCTIONS}
     values |= {
         "pi": sympy.pi,
         "inf": sympy.oo,
         "nan": sympy.nan,
+        "relu": lambda z: sympy.Max(0, z),
         "sigmoid": lambda z: 1 / (1 + sympy.exp(-z)),
         "is": lambda *of: sympy.Piecewise((1, sympy.Rel(*of)), (0, True)),
     }

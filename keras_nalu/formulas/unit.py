@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from keras_nalu import ops
-from keras_nalu.layers.base import ArithmeticLayer
 from keras_nalu.lines import rounded
 
 #: What is nearer to its target than that is not written with its digits.
@@ -21,6 +20,7 @@ class Unit:
     Args:
         layer: The layer.
         index: Which of its units.
+        width: How many units it has.
         kernels: Its effective weights by name, as arrays.
         tolerance: How far a weight may be from its target.
         inputs: The inputs' names.
@@ -35,8 +35,9 @@ class Unit:
         mixed: Whether it is a mixture of two paths.
     """
 
-    layer: ArithmeticLayer
+    layer: Any
     index: int
+    width: int
     kernels: dict
     tolerance: float
     inputs: list
@@ -57,7 +58,7 @@ class Unit:
     def weights(
         self, name: str = "kernel", columns: Any = None, acts: Any = True
     ) -> np.ndarray:
-        """The kernel's part that is the unit's: targets if all are near, else rounded.
+        """The kernel's part that is the unit's: targets if all are near.
 
         Entries where `acts` is false may be anything.
         """
@@ -72,7 +73,7 @@ class Unit:
             self.tell(name, place, w[i, j])
         limit = min(STRICT, self.tolerance) if self.mixed else self.tolerance
         if np.any(acts & ~(np.abs(w - targets) <= limit)):
-            targets = np.vectorize(rounded, otypes=[float])(w)
+            targets = np.vectorize(self.rounded, otypes=[float])(w)
         return targets[:, 0] if one else targets
 
     def powers(self, name: str = "kernel") -> np.ndarray:
@@ -80,6 +81,10 @@ class Unit:
         weights = self.weights(name)
         self.divisors |= {*np.flatnonzero(weights < 0)}
         return weights
+
+    def rounded(self, value: Any) -> float:
+        """The value in the digits that the layer's weights carry."""
+        return rounded(value, self.layer.variable_dtype)
 
     def gates(self) -> np.ndarray:
         """The layer's gate on every row: 1 takes the sum, 0 the product."""

@@ -6,6 +6,7 @@ import keras_nalu.losses
 import keras_nalu.metrics  # noqa: F401
 from keras_nalu.layers.base import ArithmeticLayer
 from keras_nalu.layers.cell import ArithmeticCell as ArithmeticCell
+from keras_nalu.layers.sparsity_error import SparsityError as SparsityError
 
 # By family, and in this order in every table.
 # isort: off

@@ -7,6 +7,8 @@ import warnings
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
+import keras
+
 from keras_nalu import expect
 
 #: What Keras takes for one: itself, its class, its name or its config.
@@ -20,26 +22,28 @@ def positive(name: str, value: Any) -> float:
     return float(expect.positive(name, value))
 
 
-def part(kind: Any, name: str, value: Any) -> Any:
+#: What part of Keras has them, and the name of one.
+_PARTS: dict[str, Any] = {
+    "initializer": (keras.initializers, "'glorot_uniform'"),
+    "regularizer": (keras.regularizers, "'l2'"),
+    "constraint": (keras.constraints, "'non_neg'"),
+}
+
+
+def part(name: str, value: Any) -> Any:
     """Keras' initializer, regularizer or constraint for what a constructor was given;
     Keras does not say for which argument it cannot find one."""
+    word = name.rpartition("_")[2]
+    kind, instead = _PARTS[word]
     try:
         part = kind.get(value)
     except Exception as error:
         part = error
     if part is not None and not callable(part):
-        word = name.rpartition("_")[2]
         expected = f"a Keras {word}, its name or its config, or None"
         reason = part if isinstance(part, Exception) else None
-        raise expect.invalid(name, value, expected, _PARTS[word]) from reason
+        raise expect.invalid(name, value, expected, instead) from reason
     return part
-
-
-_PARTS = {
-    "initializer": "'glorot_uniform'",
-    "regularizer": "'l2'",
-    "constraint": "'non_neg'",
-}
 
 
 def own_draw(initializer: Any, index: int) -> Any:

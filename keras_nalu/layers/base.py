@@ -25,7 +25,7 @@ from typing import Any, ClassVar
 
 import keras
 import numpy as np
-from keras import constraints, initializers, regularizers
+from keras import constraints, initializers
 
 from keras_nalu import expect, ops
 from keras_nalu.layers import exact
@@ -39,7 +39,7 @@ from keras_nalu.layers.arguments import (
     signature,
     warn_of_half,
 )
-from keras_nalu.regularizers import Scheduled, is_scheduled
+from keras_nalu.regularizers import Counting, Scheduled, is_scheduled
 
 
 def effective(read: Callable[[Any], Any]) -> Any:
@@ -96,7 +96,7 @@ class ArithmeticLayer(keras.layers.Layer):
     #: The properties that give effective weights, and the values that their entries
     #: take in a trained layer.
     targets: ClassVar[dict[str, tuple[int, ...]]] = {}
-    #: Those of them that are exponents, which may be any whole numbers.
+    #: Those of them that are exponents, which may be any multiples of 1/2: roots too.
     exponents: ClassVar[tuple[str, ...]] = ()
     #: Of what stored weights an effective one is made: of one that it equals, or of a
     #: pair, `tanh(W_hat) * sigmoid(M_hat)`. For all else, `snap`.
@@ -125,15 +125,9 @@ class ArithmeticLayer(keras.layers.Layer):
         if self.variable_dtype in ("float16", "bfloat16"):
             warn_of_half(self.variable_dtype)
         self.units: int = expect.integer("units", units)
-        self.kernel_initializer = part(
-            initializers, "kernel_initializer", kernel_initializer
-        )
-        self.kernel_regularizer = part(
-            regularizers, "kernel_regularizer", kernel_regularizer
-        )
-        self.kernel_constraint = part(
-            constraints, "kernel_constraint", kernel_constraint
-        )
+        self.kernel_initializer = part("kernel_initializer", kernel_initializer)
+        self.kernel_regularizer = part("kernel_regularizer", kernel_regularizer)
+        self.kernel_constraint = part("kernel_constraint", kernel_constraint)
         self.input_spec = keras.InputSpec(min_ndim=2)
         self.supports_masking = True
         #: The penalties whose coefficients follow a schedule.
@@ -193,6 +187,7 @@ class ArithmeticLayer(keras.layers.Layer):
             )
             regularizer = Scheduled(regularizer, steps)
             self.scheduled.append(regularizer)
+            constraint = Counting(constraints.get(constraint), steps)
         shape = (self._in, self.units) if shape is None else shape
         # No autocast: the equations choose what half precision can bear.
         return self.add_weight(
@@ -212,7 +207,7 @@ class ArithmeticLayer(keras.layers.Layer):
         return keras.ops.convert_to_tensor(x, dtype=self.compute_dtype, sparse=False)
 
     def start(self, inputs: Any, training: bool) -> Any:
-        """The inputs, cast; a training step counts for what follows a schedule."""
+        """The inputs, cast; what follows a schedule learns whether this is training."""
         for regularizer in self.scheduled:
             regularizer.due = training and self.trainable
         return self.cast(inputs)
@@ -233,7 +228,7 @@ class ArithmeticLayer(keras.layers.Layer):
     def nearest(self, name: str, w: np.ndarray) -> np.ndarray:
         """The targets that such entries of an effective weight are nearest to."""
         if name in self.exponents:
-            return np.round(w)
+            return np.round(2 * w) / 2
         targets = np.array(self.targets[name], dtype=float)
         near = targets[np.argmin(np.abs(w[..., None] - targets), axis=-1)]
         return np.where(np.isnan(w), np.nan, near)
@@ -320,9 +315,9 @@ class GatedLayer(ArithmeticLayer):
             kernel_constraint=kernel_constraint,
             **kwargs,
         )
-        self.gate_initializer = part(initializers, "gate_initializer", gate_initializer)
-        self.gate_regularizer = part(regularizers, "gate_regularizer", gate_regularizer)
-        self.gate_constraint = part(constraints, "gate_constraint", gate_constraint)
+        self.gate_initializer = part("gate_initializer", gate_initializer)
+        self.gate_regularizer = part("gate_regularizer", gate_regularizer)
+        self.gate_constraint = part("gate_constraint", gate_constraint)
 
     def add_gate(
         self,

@@ -161,7 +161,7 @@ class MulMCFC(GatedLayer):
         return self.cast(y)
 
     def read(self, unit: Any) -> str:
-        factor = lines.rounded(math.exp(ops.to_numpy(self.bias)[unit.index]))
+        factor = unit.rounded(math.exp(ops.to_numpy(self.bias)[unit.index]))
         if any(unit.signed):
             unit.conditions.append("where no input is negative")
         powers = zip(unit.inputs, unit.weights(), strict=True)

@@ -125,14 +125,14 @@ class NSR(ArithmeticLayer):
                 return compared
             unit.tell("b", (unit.index,), b)
         terms, weights = (
-            [lines.number(lines.rounded(b))],
-            [float(lines.rounded(b) != 0)],
+            [lines.number(unit.rounded(b))],
+            [float(unit.rounded(b) != 0)],
         )
         for r in range(self.redundancy):
             d = lines.sum_(left[:, r] - right[:, r], unit.inputs)
-            sign = f"tanh({lines.sum_([lines.rounded(self.scale)], [d])})"
+            sign = f"tanh({lines.sum_([unit.rounded(self.scale)], [d])})"
             terms += [sign, f"1 - 2 * {sign}**2"]
-            weights += [lines.rounded(signs[r]), lines.rounded(zeros[r])]
+            weights += [unit.rounded(signs[r]), unit.rounded(zeros[r])]
         return f"sigmoid({lines.sum_(weights, terms)})"
 
     def snap(self, kernels: dict[str, Any], rows: Any = None) -> None:
@@ -174,7 +174,7 @@ def _comparison(unit, pairs, b, scale):
             unit.tell("output", (unit.index,), outputs[off.argmax()])
         if constant:
             return holds[0]
-        much = f"much more than {lines.number(lines.rounded(1 / scale))}"
+        much = f"much more than {lines.number(unit.rounded(1 / scale))}"
         unit.conditions.append(f"where inputs are equal, or differ by {much}")
         return f" {RELATIONS[holds]} ".join(unit.inputs[i] for i in pair)
     return None

@@ -26,8 +26,8 @@ class SharedINALU(GatedLayer):
     Use it where inputs are of any sign, and for every operation. A product is at most
     `exp(omega)`, 4.9e8. The published training adds the penalty
     `keras_nalu.regularizers.INALUPenalty` once the loss is small, clips gradients to
-    0.1, and draws the weights anew where it is stuck: `keras_nalu.INALUReinitialize`.
-    Division stays hard.
+    0.1, and draws the weights anew where it is stuck:
+    `keras_nalu.benchmarks.reinitialize.INALUReinitialize`. Division stays hard.
 
     Args:
         units: Size of the last axis of the outputs.

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 
 from keras_nalu import expect
-from keras_nalu.metrics import SparsityError
+from keras_nalu.layers import SparsityError
 from keras_nalu.models import backends
 from keras_nalu.models.planning import Planner, arguments
 from keras_nalu.models.run import Chunks, current, running

@@ -82,6 +82,7 @@ def test_what_is_refused(change, text):
 # Training
 
 
+@pytest.mark.slow
 def test_rows(rows):
     assert [(row["range"], row["seed"]) for row in rows] == [
         ("[1,2]", 0),

@@ -1,5 +1,7 @@
 """`keras-nalu benchmark` and `keras-nalu report`."""
 
+import gzip
+import itertools
 import os
 import re
 import sys
@@ -147,23 +149,33 @@ def test_rows_in_one_small_file(capsys, tmp_path):
     assert packed.read_bytes() == before
 
 
+@pytest.fixture(scope="module")
+def few(tmp_path_factory):
+    """Some of the committed rows: all of them take seconds to read."""
+    path = tmp_path_factory.mktemp("few") / "rows.jsonl"
+    with gzip.open(COMMITTED, "rt") as lines:
+        chosen = (line for line in lines if '"beyond"' in line)
+        path.write_text("".join(itertools.islice(chosen, 20)))
+    return str(path)
+
+
 @pytest.mark.parametrize("package", ["pandas", "scipy.stats", "matplotlib.figure"])
 def test_a_report_without_a_package_that_it_needs(
-    package, monkeypatch, capsys, tmp_path
+    package, few, monkeypatch, capsys, tmp_path
 ):
     monkeypatch.setitem(sys.modules, package, None)
     figures = ["--figures", str(tmp_path)]
-    assert main(["report", "beyond", "--rows", str(COMMITTED), *figures]) == 1
+    assert main(["report", "beyond", "--rows", few, *figures]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert package in line
     assert "Try `pip install pandas scipy`" in line
 
 
 @pytest.mark.parametrize("option", ["--pack", "--figures"])
-def test_a_report_that_cannot_be_written(option, capsys, tmp_path):
+def test_a_report_that_cannot_be_written(option, few, capsys, tmp_path):
     (tmp_path / "file").touch()
     path = tmp_path / "file" / "below"
-    assert main(["report", "beyond", "--rows", str(COMMITTED), option, str(path)]) == 1
+    assert main(["report", "beyond", "--rows", few, option, str(path)]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert "cannot write: [Errno 20] Not a directory" in line
     assert line.endswith(f"Try another {option}.")

@@ -34,6 +34,7 @@ def trained(tmp_path_factory):
     return result, made
 
 
+@pytest.mark.slow
 def test_train_prints_what_it_learned_and_leaves_a_model_and_its_logs(trained):
     result, folder = trained
     lines = result.stdout.splitlines()

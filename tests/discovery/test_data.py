@@ -212,7 +212,12 @@ def test_noise_that_hides_a_choice_leaves_it_undecided():
 
 
 @pytest.mark.parametrize(
-    "law", [lambda x: np.sin(3 * x), np.exp, np.log], ids=["sin", "exp", "log"]
+    "law",
+    [
+        pytest.param(lambda x: np.sin(3 * x), id="sin"),
+        pytest.param(np.exp, id="exp", marks=pytest.mark.slow),
+        pytest.param(np.log, id="log", marks=pytest.mark.slow),
+    ],
 )
 def test_what_is_outside_the_class_is_said(law):
     X = draw(300, 1)

@@ -45,6 +45,7 @@ def test_cross_validation_is_exact_on_rows_it_has_not_seen(energy):
     np.testing.assert_allclose(scores, 1, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_grid_search_finds_the_step_that_the_law_needs(energy):
     X, _ = energy
     grid = {"exponent_step": [1, 0.5]}

@@ -77,6 +77,7 @@ def test_it_is_saved_and_loaded(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_it_trains_on_in_a_larger_network():
     X, regressor = fitted(LAWS["quotient"])
     inputs = keras.Input((3,))

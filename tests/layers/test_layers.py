@@ -204,15 +204,14 @@ def test_a_member_of_a_population_trains_as_alone():
         np.testing.assert_allclose(one, numpy(model(x)), rtol=1e-4, atol=1e-5)
     fit = {"batch_size": 4, "shuffle": False, "verbose": 0}
     population.fit(x, y, **fit)
-    for index, model in enumerate(alone):
-        # The noise of SNMU: TensorFlow draws other numbers without XLA.
-        model.compile("sgd", L2Loss(), jit_compile=True)
-        model.fit(x, y, **fit)
-        trained = population.member(index).weights
-        for weight, own in zip(model.weights, trained, strict=True):
-            np.testing.assert_allclose(
-                numpy(own), numpy(weight), rtol=1e-4, atol=1e-5, err_msg=weight.path
-            )
+    last = alone[1]
+    # The noise of SNMU: TensorFlow draws other numbers without XLA.
+    last.compile("sgd", L2Loss(), jit_compile=True)
+    last.fit(x, y, **fit)
+    for weight, own in zip(last.weights, population.member(1).weights, strict=True):
+        np.testing.assert_allclose(
+            numpy(own), numpy(weight), rtol=1e-4, atol=1e-5, err_msg=weight.path
+        )
 
 
 def by_weights_file(model, path):

@@ -23,6 +23,7 @@ pytestmark = [
     pytest.mark.skipif(BACKEND == "torch", reason="all is Keras' own there"),
 ]
 tensorflow = pytest.mark.only("tensorflow", reason="steps of TensorFlow")
+slow = pytest.mark.slow
 
 X = np.random.default_rng(0).uniform(1, 3, (48, 2)).astype("float32")
 Y = X.sum(axis=1, keepdims=True)
@@ -72,7 +73,7 @@ def padded():
     return data.padded_batch(2)
 
 
-@pytest.mark.parametrize("data", [Buckets, padded])
+@pytest.mark.parametrize("data", [Buckets, pytest.param(padded, marks=slow)])
 @pytest.mark.filterwarnings("ignore:Your input ran out of data")
 def test_batches_of_many_lengths(data):
     def run(cls):
@@ -119,6 +120,7 @@ def test_parts_of_a_batch_with_their_own_rows():
     assert_alike(run, keras_nalu.Model)
 
 
+@slow
 def test_parts_with_their_own_rows_in_a_data_set():
     import tensorflow as tf
 
@@ -153,7 +155,7 @@ class Put(keras.callbacks.Callback):
 
 
 @pytest.mark.filterwarnings("ignore:Your input ran out of data")
-@pytest.mark.parametrize("steps", [None, 3])
+@pytest.mark.parametrize("steps", [pytest.param(None, marks=slow), 3])
 def test_what_the_end_of_a_fit_writes_stays(steps):
     compiled = {} if steps is None else {"steps_per_execution": steps}
 
@@ -187,7 +189,7 @@ def unset(model):
     model.train_function = model.test_function = None
 
 
-@pytest.mark.parametrize("how", [forced, unset])
+@pytest.mark.parametrize("how", [pytest.param(forced, marks=slow), unset])
 def test_what_was_traced_is_made_anew(how):
     def run(cls):
         model = line(cls)
@@ -210,6 +212,7 @@ def test_what_was_traced_is_made_anew(how):
     assert_alike(run)
 
 
+@slow
 @pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize` method")
 @pytest.mark.filterwarnings("ignore:`model.quantize")
 def test_quantized_it_is_evaluated_as_it_is():
@@ -222,6 +225,7 @@ def test_quantized_it_is_evaluated_as_it_is():
     assert_alike(run, rtol=1e-6)
 
 
+@slow
 def test_steps_per_execution_set_after_compile():
     def run(cls):
         seen, model = [], line(cls)
@@ -264,8 +268,7 @@ HOOKS = (
 )
 
 
-@pytest.mark.parametrize("hook", HOOKS)
-def test_a_batch_of_a_callback(hook):
+def test_a_batch_of_a_callback():
     def run(cls):
         model, seen = line(cls), []
 
@@ -274,16 +277,22 @@ def test_a_batch_of_a_callback(hook):
             seen.append(model.test_on_batch(X[:5], Y[:5]))
 
         callback = keras.callbacks.Callback()
-        setattr(callback, hook, batch)
+        for hook in HOOKS:
+            setattr(callback, hook, batch)
         model.compile(keras.optimizers.SGD(1e-6), "mse")
+        model.evaluate(X, Y, 8, verbose=0)
+        batch()
         logs = model.fit(
             X, Y, epochs=2, validation_data=(X, Y), callbacks=[callback], **FIT
         )
+        batch()
+        seen.append(model.evaluate(X, Y, 8, verbose=0))
         return seen, logs.history, int(model.optimizer.iterations), model.get_weights()
 
     assert_alike(run)
 
 
+@slow
 def test_a_fit_within_a_fit():
     def run(cls):
         model = line(cls)
@@ -296,6 +305,7 @@ def test_a_fit_within_a_fit():
     assert_alike(run)
 
 
+@slow
 @pytest.mark.only("tensorflow", reason="on JAX Keras' own fails")
 def test_another_thread_predicts_meanwhile():
     model, done = line(keras_nalu.Sequential), threading.Event()
@@ -362,7 +372,7 @@ def test_classes_stay_as_they_are():
         losses = [trained(functional), trained(net(4, 1)), trained(wrapped(cls)())]
         assert cls.__bases__ == bases
         # A class from before, with a call of its own and two arguments by position.
-        return losses, trained(net(3, 1)), trained(cls(x, NAU(1)(x)))
+        return losses, net(3, 1)(X[:2]).shape, cls(x, NAU(1)(x))(X[:2]).shape
 
     assert_alike(run, keras_nalu.Model)
     assert issubclass(keras_nalu.Sequential, keras_nalu.Model)
@@ -376,6 +386,7 @@ def test_a_functional_subclass_is_fused():
     assert model.train_function.loops
 
 
+@slow
 def test_a_step_is_given_what_keras_gives_it():
     seen = {}
 
@@ -405,6 +416,7 @@ def test_a_step_is_given_what_keras_gives_it():
     assert seen[keras_nalu.Model] is seen[keras.Model]
 
 
+@slow
 @tensorflow
 @pytest.mark.filterwarnings("ignore:`build.*was called on layer")
 def test_weights_that_the_first_training_step_makes():
@@ -496,6 +508,7 @@ def test_keras_reads_how_it_was_compiled():
     assert_alike(run)
 
 
+@slow
 def test_in_keras_wrapper_for_scikit_learn():
     pytest.importorskip("sklearn")
 

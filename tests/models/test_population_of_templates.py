@@ -1,5 +1,6 @@
 """What members have of their template, and which templates are refused."""
 
+import functools
 import threading
 
 import keras
@@ -15,6 +16,8 @@ pytestmark = pytest.mark.skipif(BACKEND == "torch", reason="populations are refu
 
 X = np.random.default_rng(0).uniform(1, 3, (48, 2)).astype("float32")
 Y = X.sum(axis=1, keepdims=True)
+SLOW = pytest.mark.slow
+RARE = "PyDataset", "unknown"
 GIVEN = np.array([[5.0, 0.0], [0.0, 7.0]], "float32")
 FIT = {"batch_size": 8, "shuffle": False, "verbose": 0}
 
@@ -84,6 +87,7 @@ def test_templates_with_steps_of_their_own_are_refused(name):
         Population(own(x, NAU(1)(x)), 2)
 
 
+@SLOW
 def test_left_out_of_the_weight_decay_as_alone():
     def compiled(model):
         optimizer = keras.optimizers.AdamW(0.01, weight_decay=0.5)
@@ -178,28 +182,40 @@ SOURCES = {
 }
 
 
+@functools.cache
+def of_arrays():
+    """The losses, the evaluation, the best member and the outputs."""
+    population = ready()
+    losses = population.fit(X, Y, **FIT).members["loss"]
+    evaluation = population.evaluate(X, Y, 8, verbose=0)
+    best = population.best(X, Y).get_weights()
+    return losses, evaluation, best, population.predict(X, verbose=0)
+
+
 @pytest.mark.filterwarnings("ignore:Your input ran out of data")
-@pytest.mark.parametrize("source", SOURCES.values(), ids=SOURCES)
+@pytest.mark.parametrize(
+    "source",
+    [
+        pytest.param(
+            source, id=name, marks=SLOW if name in ("PyDataset", "unknown") else ()
+        )
+        for name, source in SOURCES.items()
+    ],
+)
 def test_data_of_any_kind_train_as_arrays(source):
-    expected, population = ready(), ready()
+    population, (losses, evaluation, best, outputs) = ready(), of_arrays()
     size = {"batch_size": 8} if source is tables else {}
-    right = expected.fit(X, Y, **FIT).members["loss"]
     found = population.fit(*source(), **size, shuffle=False, verbose=0).members["loss"]
-    np.testing.assert_allclose(found, right, 1e-5)
-    right = expected.evaluate(X, Y, 8, verbose=0)
-    np.testing.assert_allclose(
-        population.evaluate(*source(), **size, verbose=0), right, 1e-4
-    )
-    for a, b in zip(
-        population.best(*source()).get_weights(),
-        expected.best(X, Y).get_weights(),
-        strict=True,
-    ):
+    np.testing.assert_allclose(found, losses, 1e-5)
+    found = population.evaluate(*source(), **size, verbose=0)
+    np.testing.assert_allclose(found, evaluation, 1e-4)
+    found = population.best(*source()).get_weights()
+    for a, b in zip(found, best, strict=True):
         np.testing.assert_allclose(a, b, 1e-5)
     x, *_ = source()
     if source is not SOURCES["generator"]:
-        outputs = population.predict(x, verbose=0)
-        np.testing.assert_allclose(outputs, expected.predict(X, verbose=0), 1e-4)
+        found = population.predict(x, verbose=0)
+        np.testing.assert_allclose(found, outputs, 1e-4)
 
 
 class Buckets(keras.utils.PyDataset):

@@ -27,7 +27,8 @@ SIGNALS = (
 ).split()
 
 PREAMBLE = f"""
-import keras, h5py, os, signal, sys, tempfile, subprocess, multiprocessing.pool
+import keras, tensorboard, tensorflow, rich.progress, h5py
+import os, signal, sys, tempfile, subprocess, multiprocessing.pool
 import asyncio, concurrent.futures, logging.handlers, platform, shutil, zipfile
 platform.uname()
 for name in {MODULES}:
@@ -39,12 +40,12 @@ for module, names in ((os, {OS}), (signal, {SIGNALS})):
 """
 
 
-def run(code: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess:
+def run(code: str, cwd: Path) -> subprocess.CompletedProcess:
     """Runs a program in a process of its own, and returns how it ended."""
     return subprocess.run(
         [sys.executable, "-c", PREAMBLE + code],
         cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=False,

@@ -108,20 +108,23 @@ class Arithmetic(Task):
         return [self._perturbed(variant) for variant in self.variants]
 
     @functools.cache  # noqa: B019
-    def _perturbed(self, variant, epsilon=1e-5, rows=1_000_000):
+    def _perturbed(self, variant, rows=1_000_000):
+        """The mean squared error of the nearly perfect solution."""
+        rng = np.random.default_rng(0)
+        pieces = (
+            _sample(variant.test, rng, (rows // 10, self.inputs)) for _ in range(10)
+        )
+        return float(np.mean([np.square(self._error(x)).mean() for x in pieces]))
+
+    def _error(self, x, epsilon=1e-5):
         size, both, _ = self.sizes
         size, both = size + 1, both + 1
         span = 2 * size - both
         used = np.zeros((self.inputs, 2))
         used[:size, 0] = used[size - both : span, 1] = 1
-        total = 0.0
-        rng = np.random.default_rng(0)
-        for _ in range(10):
-            x = _sample(variant.test, rng, (rows // 10, self.inputs))
-            right = FUNCTIONS[self.operation](*(x @ used).T)
-            near = x @ (used * (1 - epsilon) + (1 - used) * epsilon)
-            total += np.square(FUNCTIONS[self.operation](*near.T) - right).mean() / 10
-        return float(total)
+        right = FUNCTIONS[self.operation](*(x @ used).T)
+        near = x @ (used * (1 - epsilon) + (1 - used) * epsilon)
+        return FUNCTIONS[self.operation](*near.T) - right
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,22 +181,14 @@ class SingleModule(Arithmetic):
             return x[..., :1], x[..., 1:]
         return super().operands(x, seeds)
 
-    @functools.cache  # noqa: B019
-    def _perturbed(self, variant, epsilon=1e-4, rows=1_000_000):
-        rng = np.random.default_rng(0)
-        total = 0.0
-        for _ in range(10):
-            x = _sample(variant.test, rng, (rows // 10, self.inputs))
-            a, b, others = x[:, 0], x[:, 1], np.abs(x[:, 2:])
-            if self.operation in ("add", "subtract"):
-                error = epsilon * np.abs(x).sum(1)
-            else:
-                kept = (1 - epsilon) * np.prod(1 - epsilon * others, axis=1)
-                kept *= 1 - epsilon if self.operation == "multiply" else 1
-                kept /= 1 + epsilon if self.operation == "divide" else 1
-                error = (1 - kept) * FUNCTIONS[self.operation](a, b)
-            total += np.square(error).mean() / 10
-        return float(total)
+    def _error(self, x, epsilon=1e-4):
+        a, b, others = x[:, 0], x[:, 1], np.abs(x[:, 2:])
+        if self.operation in ("add", "subtract"):
+            return epsilon * np.abs(x).sum(1)
+        kept = (1 - epsilon) * np.prod(1 - epsilon * others, axis=1)
+        kept *= 1 - epsilon if self.operation == "multiply" else 1
+        kept /= 1 + epsilon if self.operation == "divide" else 1
+        return (1 - kept) * FUNCTIONS[self.operation](a, b)
 
 
 def _sample(distribution, rng, shape) -> Any:

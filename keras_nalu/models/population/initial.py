@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_nalu.layers.base import walk_layers
+from keras_nalu.layers.base import ArithmeticLayer, walk_layers
 from keras_nalu.models import backends
 from keras_nalu.private import initializer_of
 
@@ -59,7 +59,8 @@ def _counters(model):
     return {
         id(regularizer.steps)
         for layer in walk_layers(model)
-        for regularizer in getattr(layer, "scheduled", ())
+        if isinstance(layer, ArithmeticLayer)
+        for regularizer in layer.scheduled
     }
 
 

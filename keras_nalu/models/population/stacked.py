@@ -12,6 +12,7 @@ from keras_nalu.models.population.data import Data
 from keras_nalu.models.population.initial import fixed, initial_values, variables_of
 from keras_nalu.models.population.member import Member
 from keras_nalu.models.population.optimizers import unclipped
+from keras_nalu.regularizers import Counting
 
 
 class Stacked(Model):
@@ -164,6 +165,9 @@ def _assign(variables, values):
 
 
 def _of_each(constraint):
+    if isinstance(constraint, Counting):
+        # A member counts its own steps.
+        constraint = constraint.constraint
     if constraint is None:
         return None
     return lambda w: ops.vectorized_map(constraint, ops.convert_to_tensor(w))

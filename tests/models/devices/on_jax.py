@@ -5,14 +5,15 @@ import keras
 import numpy as np
 import pytest
 from keras import layers, optimizers
+from oracles.devices import BATCH, assert_alike, draw, made
 
 import keras_nalu
-from keras_nalu.layers import NAU, NMU
+from keras_nalu.layers import NMU
 from keras_nalu.models.run import Run
 
 distribution = keras.distribution
 DEVICES = 8
-BATCH, SIZE = 16, 24
+SIZE = 24
 #: What JAX says of a batch that it cannot cut.
 UNEVEN = "partitioned 8 times, but the dimension"
 
@@ -46,11 +47,6 @@ def model_parallel():
 
 WAYS = data_parallel, model_parallel
 ways = pytest.mark.parametrize("way", WAYS)
-
-
-def draw(stream):
-    x = stream.uniform((BATCH, 2), 1, 2)
-    return x, x[..., :1] * np.arange(1, 5, dtype="float32")
 
 
 def dataset(rows):
@@ -88,24 +84,11 @@ def left_to_keras():
 
 def train(cls, data, way=None, **compiled):
     distribution.set_distribution(way and way())
-    keras.utils.set_random_seed(1)
-    rounded = NAU(8, name="sum", kernel_regularizer="l2")
-    model = cls([keras.Input((2,)), rounded, layers.Dense(4, name="last")])
-    sgd = optimizers.SGD(0.01, momentum=0.9)
-    model.compile(sgd, "mse", metrics=["mae"], **compiled)
+    model = made(cls, **compiled)
     # None is 32, where arrays are batched.
     size = BATCH if data in ("arrays", "shuffled", "with a rest") else None
     history = model.fit(**DATA[data](), batch_size=size, epochs=3, verbose=0).history
     return model, history
-
-
-def assert_alike(one, other):
-    (model, history), (spread, seen) = one, other
-    for a, b in zip(model.get_weights(), spread.get_weights(), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
-    assert [*history] == [*seen]
-    for name, values in history.items():
-        np.testing.assert_allclose(seen[name], values, rtol=1e-5, err_msg=name)
 
 
 @pytest.mark.parametrize("data", ["arrays", "a data set"])

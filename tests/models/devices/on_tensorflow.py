@@ -7,12 +7,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from keras import layers, optimizers
+from keras import layers
+from oracles.devices import BATCH, assert_alike, draw, made
 
 import keras_nalu
-from keras_nalu.layers import NAU
 
-BATCH = 16
 ROWS = 128
 SAID = (
     "^Training step by step, as Keras does: the model is on several devices, by a "
@@ -27,11 +26,6 @@ tf.config.set_logical_device_configuration(
 _rng = np.random.default_rng(0)
 X = _rng.uniform(1, 2, (ROWS, 2)).astype("float32")
 Y = X.sum(1, keepdims=True) * np.arange(1, 5, dtype="float32")
-
-
-def draw(stream):
-    x = stream.uniform((BATCH, 2), 1, 2)
-    return x, x[..., :1] * np.arange(1, 5, dtype="float32")
 
 
 def dataset(rows, batch=BATCH):
@@ -61,23 +55,10 @@ def strategy():
 
 
 def train(cls, data, strategy=None, **compiled):
-    keras.utils.set_random_seed(1)
     with strategy.scope() if strategy else contextlib.nullcontext():
-        rounded = NAU(8, kernel_regularizer="l2")
-        model = cls([keras.Input((2,)), rounded, layers.Dense(4)])
-        sgd = optimizers.SGD(0.01, momentum=0.9)
-        model.compile(sgd, "mse", metrics=["mae"], **compiled)
+        model = made(cls, **compiled)
     history = model.fit(**DATA[data](), epochs=3, verbose=0).history
     return model, history
-
-
-def assert_alike(one, other):
-    (model, history), (spread, seen) = one, other
-    for a, b in zip(model.get_weights(), spread.get_weights(), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
-    assert [*history] == [*seen]
-    for name, values in history.items():
-        np.testing.assert_allclose(seen[name], values, rtol=1e-5, err_msg=name)
 
 
 def test_keras_fit_ends_as_on_one_device(strategy):

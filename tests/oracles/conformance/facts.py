@@ -73,6 +73,15 @@ def hats(*w, size=20):
     return np.arctanh(np.clip(w, -1 + 1e-9, 1 - 1e-9)), np.full(len(w), size)
 
 
+def filled(layer, *weights):
+    """The layer, of two inputs if it is not built, with these weights of any shape."""
+    if not layer.built:
+        layer.build((None, 2))
+    pairs = zip(weights, layer.weights, strict=True)
+    layer.set_weights([np.reshape(w, v.shape) for w, v in pairs])
+    return layer
+
+
 class Facts:
     """What a layer's test file says of it."""
 
@@ -151,11 +160,7 @@ class Facts:
     @classmethod
     def made(cls, *weights, **given):
         """A layer of one unit and two inputs with these weights, of any shape."""
-        layer = cls.layer(1, **given)
-        layer.build((None, 2))
-        pairs = zip(weights, layer.weights, strict=True)
-        layer.set_weights([np.reshape(w, v.shape) for w, v in pairs])
-        return layer
+        return filled(cls.layer(1, **given), *weights)
 
     @classmethod
     def built(cls, *columns, **given):
