@@ -7,7 +7,11 @@ from typing import Any
 import numpy as np
 from keras import backend, config, ops
 
-from keras_nalu import expect
+from keras_nalu import expect, wide
+
+#: From so many weights on, a sign is faster by matrix products: at 32 x 32 a training
+#: step of an INALU 6.2 times on JAX and 2.4 on TensorFlow.
+SIGNS = 1024
 
 
 def tensor(name: str, x: Any) -> Any:
@@ -65,7 +69,49 @@ def log_space_product(x: Any, W: Any, epsilon: float) -> Any:
 
 def gated_product(x: Any, W: Any) -> Any:
     """`prod_i (W_i x_i + 1 - W_i)`: of the inputs whose weight is 1."""
-    return ops.prod(W * ops.expand_dims(widen(x), -1) + (1 - W), axis=-2)
+    x = widen(x)
+    if wide.is_wide(x, W):
+        return wide.product(_gated, _by_gated, x, W)
+    return ops.prod(_gated(ops.expand_dims(x, -1), W), axis=-2)
+
+
+def _gated(x, W):
+    return W * x + (1 - W)
+
+
+def _by_gated(E, x, W):
+    return matmul(E, _transposed(W)), matmul(_transposed(x - 1), E)
+
+
+def gated_powers(x: Any, W: Any, A: Any) -> Any:
+    """`prod_i (sign(x_i) |x_i| ** W_i A_i + 1 - A_i)`: of the powers whose `A` is 1."""
+    x = widen(x)
+    if wide.is_wide(x, W):
+        return wide.product(_gated_power, _by_gated_power, x, W, A)
+    x = ops.expand_dims(x, -1)
+    powers = ops.sign(x) * ops.power(magnitude(x), W)
+    return ops.prod(powers * A + (1 - A), axis=-2)
+
+
+def _gated_power(x, W, A):
+    return _power(x, W) * A + (1 - A)
+
+
+def _power(x, W):
+    # A tenth of the time that `power` takes, and as exact for its logarithm's size.
+    exponent = ops.where(W == 0, 0, W * ops.log(magnitude(x)))
+    return ops.sign(x) * ops.exp(exponent)
+
+
+def _by_gated_power(E, x, W, A):
+    p = _power(x, W)
+    by_x = matmul(E * p, _transposed(A * W)) / x
+    by_W = matmul(_transposed(ops.log(magnitude(x))), E * p) * A
+    return by_x, by_W, ops.sum(E * (p - 1), axis=-2, keepdims=True)
+
+
+def _transposed(x):
+    return ops.swapaxes(x, -1, -2)
 
 
 def signed_product(x: Any, W: Any, epsilon: float, omega: float) -> Any:
@@ -73,9 +119,28 @@ def signed_product(x: Any, W: Any, epsilon: float, omega: float) -> Any:
     whose weight is not 0."""
     x = widen(x)
     log = ops.log(ops.maximum(magnitude(x), epsilon))
-    m = ops.exp(ops.minimum(matmul(log, W), omega))
-    A = magnitude(W)
-    return m * ops.prod(A * ops.expand_dims(ops.sign(x), -1) + (1 - A), axis=-2)
+    return ops.exp(ops.minimum(matmul(log, W), omega)) * sign_product(x, magnitude(W))
+
+
+def sign_product(x: Any, A: Any) -> Any:
+    """`prod_i (sign(x_i) A_i + 1 - A_i)`, for `A` from 0 to 1.
+
+    The factor is `1 - 2 A` where the input is negative, `1 - A` where it is 0, and else
+    1. Of many weights the product of magnitudes and the number of negative factors, and
+    of those that are 0, is each a matrix product.
+    """
+    if A.shape[0] * A.shape[1] < SIGNS:
+        return ops.prod(A * ops.expand_dims(ops.sign(x), -1) + (1 - A), axis=-2)
+    negative = ops.cast(x < 0, A.dtype)
+    has = ops.concatenate([negative, ops.cast(x == 0, A.dtype)], -1)
+    factors = ops.concatenate([1 - 2 * A, 1 - A], 0)
+    is_zero = factors == 0
+    log = matmul(has, ops.log(ops.where(is_zero, 1, magnitude(factors))))
+    turns = matmul(negative, ops.cast(A > 0.5, A.dtype))
+    zeros = matmul(has, ops.where(is_zero, 1 + factors, 0))
+    # A factor that is 0 has a slope where it is the only one: that of `zeros`.
+    rest = ops.where(zeros == 0, 1, ops.where(zeros == 1, zeros - 1, 0))
+    return (1 - 2 * (turns % 2)) * ops.exp(log) * rest
 
 
 def noisy_product(x: Any, noise: Any, W: Any) -> Any:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import keras_nalu
-from keras_nalu import INALU, NALU, NAU, NMU, export
+from keras_nalu import INALU, NALU, NAU, NMU, NRU, export
 
 BACKEND = keras.backend.backend()
 #: Format -> who writes it, and what reads it.
@@ -72,6 +72,12 @@ class Subclassed(keras.Model):
         return self.product(x)
 
 
+def wide():
+    """With as many weights as take another path."""
+    z = keras.Input((4,), name="z")
+    return keras.Model([z], [layer(256)(z) for layer in (NMU, NRU, INALU)])
+
+
 def subclassed():
     model = Subclassed()
     model.build((None, 3))
@@ -111,7 +117,7 @@ def runner(path, format, names):
 @pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize(
     "build",
-    [lone, listed, in_a_tuple, by_name, nested, subclassed],
+    [lone, listed, in_a_tuple, by_name, nested, subclassed, wide],
     ids=lambda build: build.__name__,
 )
 def test_it_answers_as_the_model(build, format, tmp_path):

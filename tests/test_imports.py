@@ -30,7 +30,7 @@ FILES_OF_MODELS = {"saving", "exporting", "backup"}
 ARROWS = {
     "__init__": RUN | MEASURES | LAYERS | FILES_OF_MODELS,
     "__main__": {"cli"},
-    "cli": {"benchmarks", "datasets", "quiet", "__init__"},
+    "cli": {"benchmarks", "datasets", "discovery", "quiet", "__init__"},
     "benchmarks": {
         *("constraints", "datasets", "initializers", "layers", "regularizers"),
         *("quiet", "__init__"),
@@ -55,7 +55,8 @@ ARROWS = {
     "constraints": {"ops", "expect"},
     "regularizers": {"ops", "expect", "private"},
     "lines": {"ops"},
-    "ops": {"expect"},
+    "ops": {"expect", "wide"},
+    "wide": set(),
     "expect": set(),
 }
 #: Arrows of single files.
@@ -82,13 +83,18 @@ THIRD_PARTY = {
     "backup": {"torch"},
     # Keras has no word for the digits of a matrix product.
     "ops": {"jax"},
-    "cli": {"rich"},
+    "cli": {"pandas", "pyarrow", "rich"},
     "benchmarks": {
         *("distributed", "joblib", "matplotlib", "pandas", "scipy", "sklearn"),
+        # The rivals of discovery, and what reads their formulas.
+        *("gplearn", "pyoperon", "sympy"),
     },
     "quiet": {"tensorflow"},
     "formulas": {"sympy"},
-    "discovery": {"pandas", "rich", "scipy", "sklearn", "sympy", "threadpoolctl"},
+    "discovery": {
+        *("matplotlib", "pandas", "rich", "scipy", "sklearn", "sympy"),
+        "threadpoolctl",
+    },
 }
 #: Files that nobody imports but where that framework is meant.
 OF_ONE_FRAMEWORK = (

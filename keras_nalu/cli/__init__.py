@@ -10,7 +10,7 @@ import os
 import sys
 
 import keras_nalu
-from keras_nalu.cli import benchmark, train
+from keras_nalu.cli import benchmark, discover, train
 from keras_nalu.cli.parsing import Failure, Parser, Version
 
 
@@ -68,6 +68,6 @@ def _parser():
     parser = Parser("keras-nalu", description=(keras_nalu.__doc__ or "").split("\n")[0])
     parser.add_argument("--version", action=Version, nargs=0, help="show the version")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for file in train, benchmark:
+    for file in train, discover, benchmark:
         file.add_commands(commands)
     return parser

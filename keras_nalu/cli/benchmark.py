@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from keras_nalu.benchmarks.workers import WorkersError
+from keras_nalu.cli import laws
 from keras_nalu.cli.parsing import Failure, command, path, positive
 from keras_nalu.cli.running import (
     command_line,
@@ -52,6 +53,7 @@ def add_commands(commands):
     )
     add("--scheduler", metavar="ADDRESS", help="of a Dask cluster to train on")
     add("--output", type=path, default=ROWS, help="gets the rows")
+    laws.add_options(add)
 
     add = command(
         commands,
@@ -68,6 +70,9 @@ def add_commands(commands):
 
 
 def _benchmark(options):
+    if options.suite == laws.SUITE:
+        return laws.run(options)
+    laws.refuse(options, laws.OPTIONS)
     import_keras(options)
     import keras
 
@@ -77,6 +82,7 @@ def _benchmark(options):
     if options.suite is None:
         for name, suite in runner.SUITES.items():
             print(f"{name:24}{suite.description}")
+        print(f"{laws.SUITE:24}{laws.DESCRIPTION}")
         if not options.list:
             raise Failure("which suite? Try `keras-nalu benchmark single-module`", 2)
         return

@@ -80,6 +80,10 @@ def rate(text):
     return _number(text, float, lambda x: 1e-38 < x < 1e38, "a positive number")
 
 
+def share(text):
+    return _number(text, float, lambda x: 0 <= x < 1e38, "a number of 0 or more")
+
+
 def path(text):
     try:
         # The first is what the libraries below need, the second what the system does.

@@ -4,6 +4,7 @@ import contextlib
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import warnings
@@ -21,12 +22,15 @@ def import_keras(options):
     if not os.environ.get("KERAS_BACKEND"):
         # Keras takes an empty one for none.
         os.environ.pop("KERAS_BACKEND", None)
+    if "keras" not in sys.modules:
+        print("keras-nalu: loading Keras ...", file=sys.stderr, flush=True)
     try:
-        from keras_nalu.quiet import keras
+        with _ended_by_interrupts():
+            from keras_nalu.quiet import keras
 
-        backend = keras.backend.backend()
-        if backend in BACKENDS:
-            keras.ops.zeros(1)
+            backend = keras.backend.backend()
+            if backend in BACKENDS:
+                keras.ops.zeros(1)
     except Exception as error:
         if isinstance(error, ModuleNotFoundError) and error.name in BACKENDS:
             said = f"{error.name} is not installed. Try `pip install {error.name}`, or"
@@ -42,6 +46,19 @@ def import_keras(options):
             f"Keras is set, by {_settings()}, to {backend}, which cannot train. "
             f"{TRY_ANOTHER}"
         )
+
+
+@contextlib.contextmanager
+def _ended_by_interrupts():
+    """Meanwhile Ctrl-C ends the process at once, even within an import, where Python
+    would notice it seconds later, and some libraries never."""
+    handler = signal.getsignal(signal.SIGINT)
+    if handler is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
 def _settings():

@@ -57,7 +57,7 @@ def _train(options):
         raise
     except ValueError as error:  # of a population, on PyTorch
         raise Failure(f"{error} Or try --backend tensorflow") from error
-    folder = _new_folder(options.output, options.operation)
+    folder = new_folder(options.output, options.operation)
     config = dataclasses.asdict(run) | {"population": options.population}
     (folder / SETTINGS).write_text(json.dumps(config) + "\n")
     # Fifty pictures of the weights tell as much as one an epoch, in less time.
@@ -135,7 +135,7 @@ def _solved(history):
     yield from ("", "The best")
 
 
-def _new_folder(output, name):
+def new_folder(output, name):
     """A folder of its own for every run, for two that start in one second too."""
     stem = f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
     for count in range(1, 1000):

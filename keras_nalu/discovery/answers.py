@@ -7,13 +7,16 @@ import numpy as np
 import pandas as pd
 
 from keras_nalu.discovery.forms import Form, rational, sum_of
-from keras_nalu.discovery.selection import UNDECIDED, errors
+from keras_nalu.discovery.selection import UNDECIDED, depends, errors, linear, measured
 
 #: What is said where the residual still depends on X.
 NOT_IN_CLASS = (
     "No formula of products, quotients, sums, powers and roots that was found fits: "
     "what is left of y still depends on X. sin, exp and log are not known here."
 )
+
+#: A law that has more constants that are no simple numbers is rare.
+MOST_CONSTANTS = 4
 
 
 @dataclasses.dataclass
@@ -65,6 +68,26 @@ def digits_known(form, problem):
     if not share.size:
         return 12
     return int(np.clip(math.ceil(-math.log10(share.min())) + 1, 3, 12))
+
+
+def verdict(form, problem):
+    """What a reader of the formula should know, or an empty text; `problem` has all
+    rows, weighed as y's digits ask."""
+    if problem.exact(form, problem.digits):
+        return ""
+    values = form(problem.X)
+    left = problem.y - values
+    # Noise that grows with y looks like a dependence, but not once it is clipped.
+    clipped = np.clip(left, *(np.array([-2, 2]) * np.median(np.abs(left))))
+    if all(depends(r, problem.X, problem.weight, values) for r in (left, clipped)):
+        return NOT_IN_CLASS
+    count = int(measured(form).sum())
+    if count > MOST_CONSTANTS and not (isinstance(form, Form) and linear(form)):
+        return (
+            f"The formula has {count} constants that are no simple numbers: it may be "
+            "an approximation, which fails outside of these data."
+        )
+    return ""
 
 
 def undecided(candidates, best):

@@ -6,12 +6,13 @@ import math
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from keras_nalu.discovery import answers
 from keras_nalu.discovery.problem import Problem, TimeUpError, digits_of
 from keras_nalu.discovery.screen import screen
 from keras_nalu.discovery.search import search
-from keras_nalu.discovery.selection import Pool, depends, measured, refit_free
+from keras_nalu.discovery.selection import Pool, measured, refit_free
 
 #: More rows than this are sampled for the search; the answer is refitted on all.
 MOST_ROWS = 10_000
@@ -43,7 +44,7 @@ def discover(X, y, weight, names, settings, clock, tell):
         digits=digits_of(y),
         noise=settings.noise,
     )
-    inner = inner_rows(whole)
+    inner = inner_rows(whole.X, whole.weight)
     problem = rounded(sampled(whole.rows(inner), settings.random))
     pool, columns = run(problem, whole, columns, settings, tell)
     whole = whole.columns(np.searchsorted(distinct_columns(X), columns))
@@ -54,10 +55,6 @@ def discover(X, y, weight, names, settings, clock, tell):
     rivals = answers.undecided(chosen, chosen[best])
     final = [refitted(candidate.form, whole) for candidate in chosen]
     digits = [answers.digits_known(form, whole) for form in final]
-    values = final[best](whole.X)
-    lost = not whole.exact(final[best], whole.digits) and depends(
-        whole.y - values, whole.X, rounded(whole).weight, values
-    )
     losses = [whole.mse(form) * y_scale[0] ** 2 for form in final]
     forms = [
         form.widen(columns, d).rescale(x_scale, y_scale[0]) if d else form
@@ -78,7 +75,7 @@ def discover(X, y, weight, names, settings, clock, tell):
         best=best,
         undecided=[texts[chosen.index(rival)] for rival in rivals],
         extrapolation=extrapolation,
-        verdict=answers.NOT_IN_CLASS if lost else "",
+        verdict=answers.verdict(final[best], rounded(whole)),
     )
 
 
@@ -86,14 +83,19 @@ def run(problem, whole, columns, settings, tell):
     """The pool of formulas, and the columns that they are about."""
     try:
         kept = screen(problem, settings.features)
-    except (TimeUpError, KeyboardInterrupt):
+    except TimeUpError:
         kept = np.arange(problem.X.shape[1])
+    except KeyboardInterrupt:
+        kept = np.arange(problem.X.shape[1])
+        problem.clock.stop()
     problem, whole = problem.columns(kept), whole.columns(kept)
     pool = Pool(problem)
     try:
         search(problem, whole, pool, tell)
-    except (TimeUpError, KeyboardInterrupt):
+    except TimeUpError:
         pass  # what was found so far is the answer
+    except KeyboardInterrupt:
+        problem.clock.stop()
     return pool, columns[kept]
 
 
@@ -124,16 +126,15 @@ def distinct_columns(X):
     return np.array(sorted(seen.values()), int)
 
 
-def inner_rows(problem):
+def inner_rows(X, weight):
     """Which rows are not in the outer tenth: those that are farthest from the middle
     in any column, by rank of log or value; all where there are fewer than 30."""
-    n, d = problem.X.shape
+    n, d = X.shape
     if n < 30 or d == 0:
         return np.ones(n, bool)
-    ranks = np.argsort(np.argsort(problem.X, axis=0, kind="stable"), axis=0)
-    far = np.sort(np.abs(ranks / (n - 1) - 0.5), axis=1)[:, ::-1]
+    far = np.abs((stats.rankdata(X, axis=0) - 1) / (n - 1) - 0.5)
     order = np.argsort((far**2).sum(axis=1), kind="stable")
-    share = np.cumsum(problem.weight[order]) / problem.weight.sum()
+    share = np.cumsum(weight[order]) / weight.sum()
     inner = np.zeros(n, bool)
     inner[order[share <= 0.9]] = True
     return inner

@@ -23,9 +23,9 @@ class ArithmeticRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
         y = c x^p prod_b (sum_k c_bk x^p_bk)^q_b
 
-    Exact linear algebra finds it in data without noise, sparse regression and
-    description length in data with noise. Nothing is centred. It knows no sin, exp or
-    log, and no sum of a root and something else; where nothing that was found fits,
+    Exact linear algebra finds it in data without noise, and a root plus a rational
+    function, too; sparse regression and description length find it in data with noise.
+    Nothing is centred. It knows no sin, exp or log; where nothing that was found fits,
     `verdict_` says so. In noise, no product of a sum and a root of another sum is
     looked for.
 

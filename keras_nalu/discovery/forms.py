@@ -160,6 +160,61 @@ class Form:
         return result
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Sum:
+    """A formula that is a sum of forms: what algebra finds of a root plus a term."""
+
+    parts: tuple[Form, ...]
+    brackets = ()
+
+    @property
+    def parameters(self):
+        """Those of all parts, in their order."""
+        return np.concatenate([part.parameters for part in self.parts])
+
+    def replace(self, parameters):
+        """The same structure with other constants."""
+        ends = np.cumsum([len(part.parameters) for part in self.parts])[:-1]
+        split = np.split(parameters, ends)
+        return Sum(
+            tuple(p.replace(own) for p, own in zip(self.parts, split, strict=True))
+        )
+
+    def __call__(self, X):
+        """The values, (rows,)."""
+        return sum(part(X) for part in self.parts)
+
+    def value_and_jacobian(self, X):
+        """The values, (rows,), and their derivatives by `parameters`."""
+        pairs = [part.value_and_jacobian(X) for part in self.parts]
+        values, columns = zip(*pairs, strict=True)
+        return sum(values), np.concatenate(columns, axis=1)
+
+    @property
+    def powers(self):
+        """Those of all parts."""
+        return [power for part in self.parts for power in part.powers]
+
+    @property
+    def complexity(self):
+        """Those of the parts together."""
+        return sum(part.complexity for part in self.parts)
+
+    def widen(self, columns, width):
+        """As that of a form."""
+        return Sum(tuple(part.widen(columns, width) for part in self.parts))
+
+    def rescale(self, x_scale, y_scale):
+        """As that of a form."""
+        return Sum(tuple(part.rescale(x_scale, y_scale) for part in self.parts))
+
+    def sympy(self, symbols, digits=None):
+        """The SymPy sum."""
+        import sympy
+
+        return sympy.Add(*(part.sympy(symbols, digits) for part in self.parts))
+
+
 def product(exponents, symbols):
     """The SymPy monomial of these exponents."""
     import sympy

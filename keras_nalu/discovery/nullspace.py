@@ -3,7 +3,8 @@
 N(u) - z D(u) = 0 for z = g or g^2: its coefficients span the null space of the columns
 [monomials, -z monomials]. The columns are taken in the order of their degree; the
 first that depends on those before it gives the relation of the lowest degree, which
-has no common factor to spare.
+has no common factor to spare. Likewise C + g B + g^2 A = 0 gives the sums of a root and
+a rational function.
 """
 
 import functools
@@ -11,7 +12,7 @@ import functools
 import numpy as np
 
 from keras_nalu.discovery.factoring import factored
-from keras_nalu.discovery.forms import Form, monomials, simple
+from keras_nalu.discovery.forms import Bracket, Form, Sum, build, monomials, simple
 from keras_nalu.discovery.powers import (
     count,
     identity,
@@ -36,19 +37,31 @@ def relations(problem):
     d = problem.X.shape[1]
     stages = [lambda: [identity(d)]]
     stages += [functools.partial(reductions, few, kind) for kind in kinds(few)]
+    tasks = []
     for i, stage in enumerate(stages):
-        tasks = [
+        new = [
             (len(box), j, box, reduction)
             for j, reduction in enumerate(stage())
             for box in boxes(len(reduction.groups), len(few.y))
         ]
-        for size, _, box, reduction in sorted(tasks, key=lambda task: task[:2]):
+        new.sort(key=lambda task: task[:2])
+        tasks += new
+        for size, _, box, reduction in new:
             if i == 0 and size > 40:
                 break  # first those that take no time
-            for form in solutions(few, reduction, box):
-                measured = [c for c in form.parameters if simple(c, 1e-7) is None]
-                if len(measured) <= MOST_CONSTANTS and problem.exact(form):
-                    yield form
+            yield from exact(problem, solutions(few, reduction, box))
+    if problem.step < 1:
+        for size, _, box, reduction in sorted(tasks, key=lambda task: task[:2]):
+            if 3 * size <= min(len(few.y) // 3, 300):
+                yield from exact(problem, quadratics(few, reduction, box))
+
+
+def exact(problem, forms):
+    """Those forms that are exact and have few constants that are not simple."""
+    for form in forms:
+        measured = [c for c in form.parameters if simple(c, 1e-7) is None]
+        if len(measured) <= MOST_CONSTANTS and problem.exact(form):
+            yield form
 
 
 def solutions(problem, reduction, exponents):
@@ -60,10 +73,46 @@ def solutions(problem, reduction, exponents):
     roots = [1, round(1 / problem.step)] if problem.step < 1 else [1]
     for root in roots:
         problem.clock.check()
-        for numerator, denominator in null_vectors(u, g**root, exponents):
+        for numerator, denominator in null_vectors(u, [1, -(g**root)], exponents):
             form = reduction.form(numerator, denominator, 1 / root)
             form = factored(form, problem.X)
             yield signed(form, problem)
+
+
+def quadratics(problem, reduction, exponents):
+    """The sums of a root and a rational function that one box of exponents gives."""
+    applied = reduction.apply(problem)
+    if applied is None:
+        return
+    u, g, _ = applied
+    problem.clock.check()
+    for C, B, A in null_vectors(u, [1, g, g**2], exponents):
+        # g = -B / 2A +- sqrt(B^2 / 4 - A C) / A
+        inner = added(times(B, B, 0.25), times(A, C, -1.0))
+        one = np.ones(1), np.zeros_like(A[1][:1])
+        first = reduction.form((-B[0] / 2, B[1]), A, 1)
+        root = reduction.form(inner, one, 0.5)
+        below = Bracket(A[0], A[1] @ reduction.groups, -1.0)
+        for sign in 1.0, -1.0:
+            brackets = [*root.brackets, below]
+            second = build(sign * root.constant, root.exponents, brackets)
+            yield Sum((first, second))
+
+
+def times(first, second, scale):
+    """The scaled product of two polynomials, (coefficients, exponents)."""
+    width = first[1].shape[1]
+    exponents = (first[1][:, None] + second[1]).reshape(-1, width)
+    return scale * np.outer(first[0], second[0]).ravel(), exponents
+
+
+def added(first, second):
+    """The sum of two polynomials, without the terms that are rounding."""
+    both = np.concatenate([first[1], second[1]])
+    exponents, at = np.unique(both, axis=0, return_inverse=True)
+    total = np.bincount(at.ravel(), weights=np.r_[first[0], second[0]])
+    kept = np.abs(total) > 1e-9 * np.abs(total).max()
+    return total[kept], exponents[kept]
 
 
 def boxes(k, rows):
@@ -80,13 +129,16 @@ def boxes(k, rows):
     return sorted(found, key=len)
 
 
-def null_vectors(u, z, exponents):
-    """Numerators and denominators of the relations that hold, simplest first."""
+def null_vectors(u, factors, exponents):
+    """The relations sum_j factor_j P_j(u) = 0 that hold, simplest first: pairs of
+    coefficients and exponents for every j; none is zero, the last is positive."""
     columns = monomials(u, exponents)
-    both = np.concatenate([columns, -z[:, None] * columns], axis=1)
+    both = np.concatenate([np.c_[factor] * columns for factor in factors], axis=1)
+    k = len(exponents)
     degrees = exponents.sum(axis=1)
-    # The same degree in u: the numerator's first, then the denominator's.
-    order = np.argsort(np.r_[degrees, degrees + 0.5], kind="stable")
+    # The same degree in u: the first polynomial's first.
+    steps = np.arange(len(factors)) / len(factors)
+    order = np.argsort((degrees + steps[:, None]).ravel(), kind="stable")
     norm = np.sqrt((both**2).mean(axis=0))
     if not (np.isfinite(norm).all() and norm.all()):
         return
@@ -104,16 +156,13 @@ def null_vectors(u, z, exponents):
             continue
         support, vector = pruned
         coefficients = vector / norm[support]
-        top = support < len(exponents)
-        if top.all() or not top.any():
+        parts = [support // k == j for j in range(len(factors))]
+        if not all(part.any() for part in parts):
             continue
         # The denominator is positive, for the roots' sake.
-        below = columns[:, support[~top] - len(exponents)] @ coefficients[~top]
+        below = columns[:, support[parts[-1]] % k] @ coefficients[parts[-1]]
         coefficients = coefficients * np.sign(np.median(below))
-        yield (
-            (coefficients[top], exponents[support[top]]),
-            (coefficients[~top], exponents[support[~top] - len(exponents)]),
-        )
+        yield [(coefficients[part], exponents[support[part] % k]) for part in parts]
 
 
 def spread_rows(n, wanted):

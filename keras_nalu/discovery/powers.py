@@ -16,12 +16,12 @@ def line(problem):
     root = np.sqrt(problem.weight)
     scale = np.abs(design).max(axis=0)
     scale[scale == 0] = 1
-    found = np.linalg.lstsq(design / scale * root[:, None], problem.y * root)[0] / scale
-    kept = found != 0
+    found = np.linalg.lstsq(design / scale * root[:, None], problem.y * root)[0]
+    kept = np.abs(found) > 1e-13 * np.abs(found).max()  # the others are rounding
     if not kept.any():
         return Form(0.0, np.zeros(d))
     exponents = np.r_[np.zeros((1, d)), np.eye(d)][kept]
-    return build(1.0, np.zeros(d), [Bracket(found[kept], exponents, 1.0)])
+    return build(1.0, np.zeros(d), [Bracket((found / scale)[kept], exponents, 1.0)])
 
 
 def power_laws(problem):
@@ -126,7 +126,8 @@ def reductions(problem, kind, slack=0.5):
 
 
 class Smooth:
-    """A polynomial in log u of log|g| or, signed, of g; and its gradient."""
+    """A polynomial of log|g| or, signed, of g, in log u, or in u where u has both
+    signs; and its gradient by log u."""
 
     def __init__(self, problem, L, kind, reduction, degree=None):
         self.logarithmic = kind != "signed"
@@ -137,7 +138,11 @@ class Smooth:
         else:
             target, weight = problem.y / outer, weight * outer**2
         self.root = np.sqrt(weight / weight.max())
-        self.L = L @ reduction.groups.T
+        u = monomials(problem.X, reduction.groups)
+        scale = np.maximum(np.abs(u).mean(axis=0), 1e-300)
+        both = (u < 0).any(axis=0)
+        self.L = np.where(both, u / scale, L @ reduction.groups.T)
+        self.slope = np.where(both, self.L, 1.0)  # of the coordinate by log u
         self.L = self.L - self.L.mean(axis=0)
         n, k = self.L.shape
         self.degree = degree or max(
@@ -172,7 +177,7 @@ class Smooth:
             lower = self.powers.copy()
             lower[:, i] = np.maximum(power - 1, 0)
             columns.append(monomials(self.L, lower) @ (self.found * power))
-        return np.stack(columns, axis=1)
+        return np.stack(columns, axis=1) * self.slope
 
     def explains(self, full, slack):
         """Whether it is no worse than the fit in all variables, or not much worse."""
@@ -231,7 +236,9 @@ def deflations(problem, L, kind, slack):
 def reduce(reduction, a, b, problem):
     """The reduction with one variable less, by the invariance a and its degree b."""
     chosen = np.flatnonzero(a)
-    pivot = chosen[np.abs(a[chosen]).argmin()]
+    signed = (problem.X < 0).any(axis=0)
+    odd = (reduction.groups[chosen][:, signed] % 2).any(axis=1)
+    pivot = chosen[(np.abs(a[chosen]) + 100 * odd).argmin()]
     rows = [np.eye(len(a))[i] for i in range(len(a)) if not a[i]]
     for i in chosen:
         if i != pivot:  # u_i^(a_pivot) / u_pivot^(a_i)
@@ -241,8 +248,7 @@ def reduce(reduction, a, b, problem):
     power = np.zeros(len(a))
     power[pivot] = np.round(b / a[pivot] / problem.step) * problem.step
     shared = reduction.shared + power @ reduction.groups
-    groups = shortened(np.array(rows) @ reduction.groups)
-    signed = (problem.X < 0).any(axis=0)
+    groups = shortened(np.array(rows) @ reduction.groups, signed)
     if (shared[signed] % 1).any() or np.abs(shared).max() > 12:
         return None
     return Reduction(shared, groups)
@@ -257,9 +263,9 @@ def integers(vector, tolerance):
     return None
 
 
-def shortened(rows):
+def shortened(rows, signed):
     """The same lattice by shorter vectors: differences of pairs while they are
-    shorter; the first entry of each is positive."""
+    shorter; the first entry of each is positive, of signed variables if there are."""
     rows = np.array(rows)
     while True:
         length = np.abs(rows).sum(axis=1)
@@ -273,7 +279,8 @@ def shortened(rows):
             break
         _, i, j, sign = best
         rows[i] = rows[i] + sign * rows[j]
-    first = rows[np.arange(len(rows)), (rows != 0).argmax(axis=1)]
+    weight = (rows != 0) * (1 + 100 * signed)
+    first = rows[np.arange(len(rows)), weight.argmax(axis=1)]
     return rows * np.sign(first)[:, None]
 
 

@@ -1,6 +1,7 @@
 """What the search works on: the rows, their weights, and the time that is left."""
 
 import dataclasses
+import math
 import time
 
 import numpy as np
@@ -13,18 +14,23 @@ class TimeUpError(Exception):
 class Clock:
     """Counts the seconds that a search may take; None is no limit."""
 
-    def __init__(self, seconds):
-        self.end = None if seconds is None else time.monotonic() + seconds
+    def __init__(self, seconds, whole=None):
+        self.end = math.inf if seconds is None else time.monotonic() + seconds
+        self.whole = whole
 
     def share(self, parts):
         """The clock of the next of `parts` tasks that have the time left."""
-        if self.end is None:
-            return self
-        return Clock(max(self.end - time.monotonic(), 0) / parts)
+        return Clock(max(self.end - time.monotonic(), 0) / parts, self)
+
+    def stop(self):
+        """End the search, that of the other outputs, too."""
+        self.end = -math.inf
+        if self.whole is not None:
+            self.whole.stop()
 
     def check(self):
         """Raise `TimeUpError` when the time is up."""
-        if self.end is not None and time.monotonic() > self.end:
+        if time.monotonic() > self.end:
             raise TimeUpError
 
 

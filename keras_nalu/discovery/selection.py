@@ -2,10 +2,11 @@
 description lengths compared."""
 
 import dataclasses
+import itertools
 import math
 
 import numpy as np
-from scipy import stats
+from scipy import spatial, stats
 
 from keras_nalu.discovery.factoring import factored
 from keras_nalu.discovery.forms import Form, simple
@@ -206,7 +207,7 @@ def refit_free(form, problem, fixed):
 
 def depends(residual, X, weight, values):
     """Whether a residual depends on X, by itself or as a share of the formula's values:
-    F tests of powers up to the sixth and of products, at 1e-6."""
+    F tests of powers up to the sixth and of products at 1e-6, and neighbours."""
     n = len(X)
     spread = np.ptp(X, axis=0)
     X = 2 * (X[:, spread > 0] - X.min(axis=0)[spread > 0]) / spread[spread > 0] - 1
@@ -214,12 +215,33 @@ def depends(residual, X, weight, values):
     pairs = [X[:, i : i + 1] * X[:, i + 1 :] for i in range(X.shape[1] - 1)]
     design = np.concatenate([np.ones((n, 1)), *own, *pairs], axis=1)
     if design.shape[1] > n // 3:
-        return False
+        return n > 30 and alike(residual, X)
     root = np.sqrt(weight)
     share = np.abs(values) / max(np.abs(values).max(), 1e-300)
-    return explained(design, residual, root) or explained(
-        design * share[:, None], residual, root
+    return (
+        explained(design, residual, root)
+        or explained(design * share[:, None], residual, root)
+        or alike(residual, X)
     )
+
+
+def alike(residual, X):
+    """Whether rows that are neighbours in a column, in two or in all have residuals of
+    one sign, as those of a formula that misses have, and noise has not: by five
+    standard deviations of what independent signs give."""
+    n, d = X.shape
+    few = np.linspace(0, n - 1, min(n, 1500)).astype(int)
+    X, residual = X[few], residual[few]
+    subsets = [[i] for i in range(d)] + [[*range(d)]] * (d > 2)
+    subsets += [[*pair] for pair in itertools.combinations(range(d), 2)] * (d <= 8)
+    for subset in subsets:
+        near = spatial.cKDTree(X[:, subset]).query(X[:, subset], k=4)[1]
+        pairs = np.repeat(np.arange(len(X)), 4), near.ravel()
+        pairs = np.unique(np.sort(pairs, axis=0), axis=1)
+        both = (residual[pairs[0]] * residual[pairs[1]])[pairs[0] != pairs[1]]
+        if both.sum() > 5 * np.sqrt((both**2).sum()):
+            return True
+    return False
 
 
 def explained(design, residual, root):
@@ -337,8 +359,9 @@ class Pool:
 
     def simple(self):
         """The best sum without products, and the best power law."""
-        lines = [c for c in self.candidates if linear(c.form)]
-        laws = [c for c in self.candidates if not c.form.brackets]
+        products = [c for c in self.candidates if isinstance(c.form, Form)]
+        lines = [c for c in products if linear(c.form)]
+        laws = [c for c in products if not c.form.brackets]
         return [min(kind, key=lambda c: c.length) for kind in (lines, laws) if kind]
 
     def distinct(self):

@@ -6,6 +6,8 @@ RealNPU their powers and product, the last Dense the constants.
 
 import numpy as np
 
+from keras_nalu.discovery.forms import Form, Sum
+
 
 def model(forms, width, dtype=None):
     """A `keras_nalu.Model` (batch, width) -> (batch, len(forms))."""
@@ -17,14 +19,20 @@ def model(forms, width, dtype=None):
     if all(flat(form) for form in forms):
         outputs = sums(inputs, [terms(form) for form in forms], dtype)
     else:
-        outputs = products(inputs, forms, dtype)
+        parts = [
+            (number, part)
+            for number, form in enumerate(forms)
+            for part in (form.parts if isinstance(form, Sum) else (form,))
+        ]
+        outputs = products(inputs, parts, len(forms), dtype)
     return keras_nalu.Model(inputs, outputs)
 
 
 def flat(form):
     """Whether it is a sum of monomials."""
-    return len(form.brackets) == 0 or (
-        len(form.brackets) == 1 and form.brackets[0].power == 1
+    return isinstance(form, Form) and (
+        len(form.brackets) == 0
+        or (len(form.brackets) == 1 and form.brackets[0].power == 1)
     )
 
 
@@ -39,23 +47,26 @@ def terms(form):
     )
 
 
-def products(inputs, forms, dtype):
-    """The layers of products of brackets."""
+def products(inputs, parts, outputs, dtype):
+    """The layers of products of brackets, and of their sums: each part is the number
+    of its output and a form."""
     columns, powers = [], []
-    for number, form in enumerate(forms):
-        parts = [(np.ones(1), form.exponents[None], 1.0)]
-        parts += [(b.coefficients, b.exponents, b.power) for b in form.brackets]
-        for coefficients, exponents, power in parts:
+    for number, (_, form) in enumerate(parts):
+        own = [(np.ones(1), form.exponents[None], 1.0)]
+        own += [(b.coefficients, b.exponents, b.power) for b in form.brackets]
+        for coefficients, exponents, power in own:
             if exponents.any():
                 columns.append((coefficients, exponents))
                 powers.append((number, power))
     hidden = sums(inputs, columns, dtype)
-    exponents = np.zeros((len(columns), len(forms)))
+    exponents = np.zeros((len(columns), len(parts)))
     for at, (number, power) in enumerate(powers):
         exponents[at, number] = power
     hidden = power_layer(hidden, exponents, dtype)
-    constants = np.diag([form.constant for form in forms])
-    return dense(hidden, constants, np.zeros(len(forms)), dtype)
+    constants = np.zeros((len(parts), outputs))
+    for number, (output, form) in enumerate(parts):
+        constants[number, output] = form.constant
+    return dense(hidden, constants, np.zeros(outputs), dtype)
 
 
 def sums(inputs, columns, dtype):

@@ -13,6 +13,7 @@ import math
 
 import numpy as np
 
+from keras_nalu.discovery import population
 from keras_nalu.discovery.forms import monomials
 from keras_nalu.discovery.library import Beam
 from keras_nalu.discovery.powers import (
@@ -24,6 +25,7 @@ from keras_nalu.discovery.powers import (
     reductions,
     total_degree,
 )
+from keras_nalu.discovery.selection import measured
 
 
 def fill(problem, pool, tell):
@@ -40,11 +42,12 @@ def fill(problem, pool, tell):
         for reduction in all_reductions(problem, slack, seen):
             task = None if pool.convincing else Task.of(problem, reduction)
             tasks += [task] if task is not None else []
-        for part in Task.plain, Task.rest:
+        for part in Task.plain, Task.products, Task.rest:
             for task in tasks:
                 groups = task.u.shape[1]
-                tell(f"sparse formulas of {groups} groups")
-                if groups <= enough and part(task, pool):
+                tell(f"{part.__name__} of {groups} groups")
+                rival = groups <= enough or part is Task.products
+                if rival and part(task, pool):
                     return
                 if pool.convincing:
                     enough = min(enough, groups)
@@ -103,6 +106,15 @@ class Task:
         """Sums of whole powers and rational functions of low degree; True when one is
         exact up to y's digits."""
         return self.sums(libraries(self.u)[:1], pool) or self.quotients((1, 2), pool)
+
+    def products(self, pool):
+        """Products of two brackets of different powers, by a population; none where
+        there is a formula of hardly a constant already."""
+        sure = measured(pool.best.form).sum() <= 1 and pool.settled
+        if 2 <= self.u.shape[1] <= 4 and not sure:
+            for form in population.forms(self):
+                pool.add(form)
+        return False
 
     def rest(self, pool):
         """Sums of powers of both signs, rational functions of higher degree."""

@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 
-from keras_nalu.lines import neat
+from keras_nalu.lines import neat, number
 
 #: What a line may call, beside `pi`, `inf` and `nan`: named as in SymPy, but for abs.
 FUNCTIONS = {
@@ -40,7 +40,7 @@ def words(text):
 
 
 class _Flat(ast.NodeTransformer):
-    """`a * (b * c)` without its brackets, and sums likewise."""
+    """`a * (b * c)` without its brackets, sums likewise; `2 * 0.5` as one number."""
 
     SAME = {ast.Mult: (ast.Mult, ast.Div), ast.Add: (ast.Add, ast.Sub)}
 
@@ -50,7 +50,11 @@ class _Flat(ast.NodeTransformer):
         same = self.SAME.get(type(node.op), ())
         if isinstance(right, ast.BinOp) and isinstance(right.op, same):
             first = self.visit_BinOp(ast.BinOp(node.left, node.op, right.left))
-            return ast.BinOp(first, right.op, right.right)
+            return self.visit_BinOp(ast.BinOp(first, right.op, right.right))
+        if isinstance(node.op, ast.Mult) and isinstance(node.left, ast.Constant):
+            if isinstance(right, ast.Constant):
+                return ast.Constant(float(number(node.left.value * right.value)))
+            return right if node.left.value == 1 else node
         return node
 
 

@@ -75,11 +75,10 @@ class NRU(ArithmeticLayer):
         return ops.widen(self.W)
 
     def call(self, inputs: Any, training: bool = False) -> Any:
-        x = keras.ops.expand_dims(ops.widen(self.start(inputs, training)), -1)
+        x = self.start(inputs, training)
         W = self.kernel
         A = keras.ops.square(keras.ops.tanh(1000 * W)) if training else ops.magnitude(W)
-        powers = keras.ops.sign(x) * keras.ops.power(ops.magnitude(x), W)
-        y = keras.ops.prod(powers * A + (1 - A), axis=-2)
+        y = ops.gated_powers(x, W, A)
         return self.cast(y)
 
     def read(self, unit: Any) -> str:

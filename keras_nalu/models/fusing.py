@@ -17,6 +17,10 @@ own, at Keras' speed.
   `steps_per_epoch` and no `shuffle="batch"`. What validates is of these kinds, too.
 - Where `steps_per_execution` is "auto", no callback looks at single batches.
 - A chunk is more than one step.
+- `steps_per_execution` is a number, or the loop is expected to pay: it is compiled, or
+  the call, with those that Keras trained before, has `PAYING_STEPS`; and there is no
+  layer that XLA computes more slowly than Keras' own step, such as convolutions on a
+  processor by TensorFlow.
 """
 
 import keras

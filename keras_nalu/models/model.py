@@ -121,6 +121,8 @@ class Model(keras.Model):
         call = arguments(keras.Model.evaluate, self, args, kwargs)
         if call.get("_use_cached_eval_dataset"):
             # The validation of `fit`, whose run has the feed.
+            if run := current(self):
+                run.begin_validation()
             return super().evaluate(**call)
         run = self.planner(self).evaluate(call)
         with running(run), backends.current().devices().keeping(self):
@@ -151,6 +153,11 @@ class Model(keras.Model):
         if run := current(self):
             run.results = None
         return running(None)
+
+    def chunks(self, kind) -> Chunks | None:
+        """What Keras calls to train or to test, if it was made."""
+        function = self.train_function if kind == "train" else self.test_function
+        return function if isinstance(function, Chunks) else None
 
     def make_train_function(self, force=False):
         if self.train_function is None or force:
@@ -198,6 +205,9 @@ class Sequential(Model, keras.Sequential):
       before control comes back to Python: by default an epoch, less where that is more
       than 10^9 floating-point operations. With a number, callbacks see the begin and
       end of a chunk as one batch, as Keras documents; Ctrl-C waits for its end.
+    - Compiling the loop takes as long as some 10,000 steps of Keras. A call of fewer,
+      with those of the calls before it, is Keras' own, unless the loop is compiled
+      already or `steps_per_execution` asks for it by a number.
     - `shuffle=True` takes its order from NumPy's global generator, once an epoch.
     - On TensorFlow the loop is compiled by XLA, also on a processor, where Keras' own
       step is not: layers such as Dropout draw other numbers of the same distribution,
@@ -210,8 +220,9 @@ class Sequential(Model, keras.Sequential):
       must be multiples of their number.
 
     There is no line where nobody expects the loop: with `steps_per_execution=1`,
-    `jit_compile=False`, `run_eagerly=True`, a layer that XLA cannot compile, or a model
-    so large that a chunk would be one step.
+    `jit_compile=False`, `run_eagerly=True`, a layer that XLA cannot compile or, on a
+    processor by TensorFlow, compiles to something slower (convolutions), or a model so
+    large that a chunk would be one step.
 
     Args:
         layers: List of layers.

@@ -36,6 +36,10 @@ class Run:
         # On JAX, within a chunk: the state that Keras does not have yet.
         self._state = None
 
+    def begin_validation(self):
+        """From the first batch, also where a callback stopped the last one."""
+        self.feeds["test"].position = 0
+
     def advance(self, kind, loops, step, state, iterator):
         """Runs one chunk of steps; returns the logs of the last, and the next state."""
         self._state, self.results = state, None
@@ -102,11 +106,15 @@ class Chunks:
         self.step = step
         self.function = function
         self.loops = {}
+        #: The steps that were left to Keras since it last ran a loop.
+        self.left = 0
 
     def __call__(self, *state_and_iterator):
         run = current(self.model)
         if run is None:
+            self.left += self.model.steps_per_execution
             return self.function(*state_and_iterator)
+        self.left = 0
         *state, iterator = state_and_iterator
         logs, state = run.advance(self.kind, self.loops, self.step, state, iterator)
         return (logs, *state) if state else logs

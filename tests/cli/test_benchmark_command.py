@@ -25,7 +25,8 @@ BRIEF = [*COMMAND, "--seeds", "1", "--steps", "1000", "--workers", "1"]
 def test_the_list_of_suites(capsys):
     assert main(["benchmark", "--list"]) == 0
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [
-        *SUITES
+        *SUITES,
+        "discovery",
     ]
 
 

@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keras_nalu.cli import benchmark, main, train
+from keras_nalu.cli import benchmark, discover, main, train
 
 COMMANDS = {
     "train": (train, "_train"),
+    "discover": (discover, "_discover"),
     "benchmark": (benchmark, "_benchmark"),
     "report": (benchmark, "_report"),
 }

@@ -73,7 +73,7 @@ def test_a_backend_that_is_not_installed():
     code += "sys.exit(main(['train', '--backend', 'jax']))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 1
-    (line,) = done.stderr.splitlines()
+    _, line = done.stderr.splitlines()
     assert line.startswith("keras-nalu: Keras cannot compute ")
 
 
@@ -87,7 +87,8 @@ def failed(**settings):
         check=False,
     )
     assert done.returncode == 1
-    (line,) = done.stderr.splitlines()
+    loading, line = done.stderr.splitlines()
+    assert loading == "keras-nalu: loading Keras ..."
     assert line.startswith("keras-nalu: Keras ")
     return line
 

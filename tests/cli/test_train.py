@@ -54,7 +54,8 @@ def test_train_prints_what_it_learned_and_leaves_a_model_and_its_logs(trained):
     assert re.search(r"MLP, 337 weights +\S+% +\S+%\n", result.stdout)
     assert f"keras_nalu.load_model('{folder}/model.keras')" in result.stdout
     assert f"tensorboard --logdir {folder}" in result.stdout
-    # Silent but for what PyTorch cannot.
+    # Silent but for what takes seconds, and what PyTorch cannot.
+    loading = "keras-nalu: loading Keras ...\n"
     warnings = (
         "keras-nalu: Training step by step, as Keras does: there is no loop on the "
         "device for the torch backend.\n"
@@ -63,7 +64,7 @@ def test_train_prints_what_it_learned_and_leaves_a_model_and_its_logs(trained):
         "KERAS_BACKEND=tensorflow to see the graph.\n"
     )
     torch = keras.backend.backend() == "torch"
-    assert result.stderr == (warnings if torch else "")
+    assert result.stderr == loading + (warnings if torch else "")
     model = keras_nalu.load_model(folder / "model.keras")
     assert isinstance(model.layers[0], keras_nalu.NALU)
     settings = json.loads((folder / "config.json").read_text())
@@ -179,6 +180,17 @@ def test_an_unwritable_folder_is_one_line_before_any_training(tmp_path, capfd):
     out, err = capfd.readouterr()
     assert out == ""
     assert re.fullmatch(r"keras-nalu: cannot write: .*Try another --output\.\n", err)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such signal there")
+def test_ctrl_c_ends_it_while_it_loads(tmp_path):
+    command = [*COMMAND, "train", "--output", str(tmp_path)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr.readline() == "keras-nalu: loading Keras ...\n"
+        process.send_signal(signal.SIGINT)
+        assert process.stderr.read() == ""
+    assert process.returncode in (-signal.SIGINT, 130)
+    assert not [*tmp_path.iterdir()]
 
 
 @pytest.mark.slow

@@ -27,6 +27,7 @@ LAWS = {
     "a line": lambda a, b, c: a + 2 * b - 3 * c + 40,
     "a root": lambda a, b, c: np.sqrt(a**2 + b * c),
     "a constant in it": lambda a, b, c: 9.81 * a / (1 + 0.37 * b),
+    "a root and a term": lambda a, b, c: b + np.sqrt(a**2 + b * c),
     "two brackets": lambda a, b, c: (a + b) / (1 + a * b / c**2),
 }
 
@@ -64,6 +65,13 @@ def test_negative_inputs(low):
     model = ArithmeticRegressor().fit(X, law)
     np.testing.assert_allclose(model.predict(X), law, atol=1e-9)
     assert model.formula_ == "y = x0*x1**2 - 2*x2"
+
+
+def test_signs_below_a_root():
+    X = draw(low=1) * [1, 1, 2] - [0, 0, 6]
+    law = X[:, 0] * np.sqrt(X[:, 2] ** 2 + X[:, 0] ** 2 * X[:, 1] ** 2)
+    model = ArithmeticRegressor().fit(X, law)
+    assert model.formula_ == "y = x0*sqrt(x0**2*x1**2 + x2**2)"
 
 
 def test_zeros():

@@ -15,6 +15,7 @@ LAWS = {
     "quotient": lambda a, b, c: a / (b + c),
     "root of a sum": lambda a, b, c: np.sqrt(a**2 + 3.3 * b * c),
     "shared power": lambda a, b, c: a * (b - c) / (1 + a * b / c**2),
+    "root and term": lambda a, b, c: (a + np.sqrt(a**2 + 2 * b * c)) / b,
     "constant": lambda a, b, c: 0 * a + 2.5,
 }
 

@@ -24,6 +24,9 @@ slow = pytest.mark.slow
 
 PLAIN = {keras_nalu.Model: keras.Model, keras_nalu.Sequential: keras.Sequential}
 
+#: However short the training is.
+LOOP = {"steps_per_execution": 100}
+
 _rng = np.random.default_rng(0)
 X = _rng.normal(size=(ROWS, 3)).astype("float32")
 Y = X.sum(axis=1, keepdims=True) + 1
@@ -113,9 +116,9 @@ def train(cls, make, data, compiled=momentum, why_not=None, **fit):
 def _train(cls, make, data, compiled, fused, **fit):
     keras.utils.set_random_seed(1)
     model, weights = make(cls), []
-    # As XLA compiles the loop.
-    jit = {"jit_compile": True} if cls not in PLAIN else {}
-    model.compile(**jit | compiled())
+    # As XLA compiles the loop, which is asked for.
+    more = LOOP if fused else {"jit_compile": True} if cls not in PLAIN else {}
+    model.compile(**more | compiled())
     record = keras.callbacks.LambdaCallback(
         on_epoch_end=lambda epoch, logs: weights.append(model.get_weights())
     )
@@ -149,6 +152,7 @@ def assert_follows_keras(
 def sgd_line(cls=keras_nalu.Sequential, **compiled):
     keras.utils.set_random_seed(1)
     model = line(cls)
+    compiled = (LOOP if cls in PLAIN else {}) | compiled
     model.compile(optimizers.SGD(0.02), "mse", **compiled)
     return model
 
@@ -225,9 +229,10 @@ def test_trains_step_by_step_on_demand_and_without_a_warning(compiled):
     assert_same(*logs)
 
 
-def test_a_layer_that_cannot_be_compiled_trains_step_by_step():
+def test_a_layer_that_cannot_be_compiled_trains_step_by_step(monkeypatch):
     seen = []
-    model = sgd_line()
+    model = sgd_line(steps_per_execution="auto")
+    monkeypatch.setattr(planning, "PAYING_STEPS", 0)
     # What Keras' own layers say of themselves where they leave the backend.
     model.layers[0].supports_jit = False
     step = keras.callbacks.LambdaCallback(
@@ -543,7 +548,8 @@ def test_every_row_exactly_once_an_epoch(rows, steps, monkeypatch):
         blocks(monkeypatch, steps)
     counts = layers.Embedding(rows, 1, embeddings_initializer="zeros")
     model = keras_nalu.Sequential([keras.Input((), dtype="int32"), counts])
-    model.compile(optimizers.SGD(1.0), keras.losses.MeanAbsoluteError("sum"))
+    loss = keras.losses.MeanAbsoluteError("sum")
+    model.compile(optimizers.SGD(1.0), loss, **LOOP)
     far = np.full((rows, 1), 1e6)
     model.fit(np.arange(rows), far, BATCH, epochs=3, verbose=0)
     np.testing.assert_array_equal(counts.get_weights()[0], np.full((rows, 1), 3))
@@ -646,7 +652,8 @@ def test_evaluate(make):
     for each in (cls, PLAIN[cls]):
         keras.utils.set_random_seed(1)
         model = make(each)
-        model.compile(**momentum() | {"weighted_metrics": ["mae"]})
+        asked = LOOP if each is cls else {}
+        model.compile(**momentum() | asked | {"weighted_metrics": ["mae"]})
         found = model.evaluate(X, Y, BATCH, sample_weight=WEIGHT, verbose=0)
         named = model.evaluate(X, Y, 50, verbose=0, return_dict=True)
         with left_to_keras() if each is cls else contextlib.nullcontext():
@@ -728,8 +735,44 @@ def test_a_batch_is_of_32_rows():
 def test_a_prediction_is_seen_batch_by_batch():
     seen, callback = [], keras.callbacks.Callback()
     callback.on_predict_batch_end = lambda batch, logs: seen.append(batch)
-    sgd_line().predict(X, BATCH, verbose=0, callbacks=[callback])
+    model = sgd_line(steps_per_execution="auto")
+    model.predict(X, BATCH, verbose=0, callbacks=[callback])
     assert seen == [*range(STEPS)]
+
+
+@ours
+def test_a_call_is_fused_that_pays_for_the_loop(monkeypatch):
+    """By itself, by those before it, or where the loop is there."""
+    monkeypatch.setattr(planning, "PAYING_STEPS", 5 * STEPS)
+
+    def fit(model, epochs=1, rows=ROWS):
+        model.fit(X[:rows], Y[:rows], BATCH, epochs=epochs, verbose=0)
+        return len(loops(model))
+
+    model = sgd_line(steps_per_execution="auto")
+    assert [fit(model, epochs) for epochs in (2, 2, 1, 1)] == [0, 0, 2, 2]
+    assert fit(model, 1, rows=ROWS - 1) == 2
+    model = sgd_line(steps_per_execution="auto")
+    assert [fit(model, epochs) for epochs in (4, 5)] == [0, 2]
+    left = model.optimizer.iterations
+    assert left == 9 * STEPS
+    model = sgd_line(steps_per_execution="auto")
+    held_out = {"validation_data": (X, Y)}
+    model.fit(X, Y, BATCH, epochs=3, verbose=0, **held_out)
+    assert len(loops(model)) == len(loops(model, "test")) == 2
+
+
+@pytest.mark.only("tensorflow", reason="Keras' own step is XLA's, too")
+@pytest.mark.parametrize(("asked", "fused"), [("auto", False), (100, True)])
+def test_a_convolution_is_left_to_keras(asked, fused, monkeypatch):
+    """Until one asks for the loop: XLA's takes several times as long."""
+    monkeypatch.setattr(planning, "PAYING_STEPS", 0)
+    model = keras_nalu.Sequential(
+        [keras.Input((3, 1)), layers.Conv1D(1, 2), layers.Flatten(), layers.Dense(1)]
+    )
+    model.compile("sgd", "mse", steps_per_execution=asked)
+    model.fit(X[:, :, None], Y, BATCH, verbose=0)
+    assert bool(loops(model)) == fused
 
 
 @ours
@@ -740,7 +783,8 @@ def test_a_chunk_is_bounded_by_arithmetic(flops, chunks, monkeypatch):
     monkeypatch.setattr(
         planning, "CHUNK_FLOPS", flops * forward_and_back * weights * BATCH
     )
-    model, pieces = sgd_line(), []
+    monkeypatch.setattr(planning, "PAYING_STEPS", 0)
+    model, pieces = sgd_line(steps_per_execution="auto"), []
     run = Run.advance
 
     def advance(self, *args):
@@ -758,12 +802,14 @@ def test_limits_are_those_that_the_documentation_names():
     assert f"go there {feeds.BLOCK_BYTES >> 20} MiB at a time" in text
     assert "more than 10^9 floating-point operations" in text
     assert planning.CHUNK_FLOPS == 10**9
+    assert f"as some {planning.PAYING_STEPS:,} steps" in text
 
 
 @ours
 def test_a_large_model_trains_as_keras_does(monkeypatch):
     monkeypatch.setattr(planning, "CHUNK_FLOPS", 0)
-    model, plain = sgd_line(), sgd_line(keras.Sequential)
+    monkeypatch.setattr(planning, "PAYING_STEPS", 0)
+    model, plain = sgd_line(steps_per_execution="auto"), sgd_line(keras.Sequential)
     losses = [
         m.fit(X, Y, BATCH, shuffle=False, verbose=0).history["loss"]
         for m in (model, plain)
@@ -950,7 +996,7 @@ def test_compiles_once():
             return inputs
 
     model = keras_nalu.Sequential([keras.Input((3,)), Counts(), layers.Dense(1)])
-    model.compile("sgd", "mse")
+    model.compile("sgd", "mse", **LOOP)
     kwargs = {"batch_size": BATCH, "verbose": 0}
     model.fit(X, Y, validation_data=(X, Y), **kwargs)
     model.evaluate(X, Y, **kwargs)
@@ -966,7 +1012,8 @@ def test_compiles_once():
 @ours
 @slow
 @pytest.mark.parametrize("steps", ["auto", 4])
-def test_saved_and_loaded_it_trains_on(steps, tmp_path):
+def test_saved_and_loaded_it_trains_on(steps, tmp_path, monkeypatch):
+    monkeypatch.setattr(planning, "PAYING_STEPS", 0)
     keras.utils.set_random_seed(1)
     model = without_chance(keras_nalu.Model)
     model.compile(**momentum(), steps_per_execution=steps)

@@ -43,8 +43,17 @@ def assert_alike(run, cls=keras_nalu.Sequential, rtol=1e-4):
 def line(cls, optimizer=None, **compiled):
     model = cls([keras.Input((2,)), layers.Dense(2, name="base"), NAU(1, name="head")])
     optimizer = keras.optimizers.SGD(0.01) if optimizer is None else optimizer
-    model.compile(optimizer, "mse", **compiled)
+    model.compile(optimizer, "mse", **asked(cls) | compiled)
     return model
+
+
+#: The loop where it is expected to pay.
+AUTO = {keras_nalu.Sequential: {"steps_per_execution": "auto"}, keras.Sequential: {}}
+
+
+def asked(cls):
+    """The loop, however short the training is."""
+    return {"steps_per_execution": 100} if issubclass(cls, keras_nalu.Model) else {}
 
 
 # Batches of many shapes ---------------------------------------------------------------
@@ -79,7 +88,7 @@ def test_batches_of_many_lengths(data):
     def run(cls):
         parts = NAU(1, kernel_initializer="ones"), layers.GlobalAveragePooling1D()
         model = cls([keras.Input((None, 1)), *parts])
-        model.compile(keras.optimizers.SGD(0.05), "mse")
+        model.compile(keras.optimizers.SGD(0.05), "mse", **asked(cls))
         logs = model.fit(data(), verbose=0, shuffle=False, validation_data=data())
         return logs.history, model.evaluate(data(), verbose=0), model.get_weights()
 
@@ -128,7 +137,9 @@ def test_parts_with_their_own_rows_in_a_data_set():
         a, b = keras.Input((2,), name="a"), keras.Input((2,), name="b")
         outputs = {"a": NAU(1)(a), "b": NAU(1)(b)}
         model = cls({"a": a, "b": b}, outputs)
-        model.compile(keras.optimizers.SGD(1e-3), {"a": "mse", "b": "mse"})
+        model.compile(
+            keras.optimizers.SGD(1e-3), {"a": "mse", "b": "mse"}, **asked(cls)
+        )
         rows = {"a": X[:12].reshape(6, 2, 2), "b": X[:36].reshape(6, 6, 2)}
         labels = {name: x.sum(-1, keepdims=True) for name, x in rows.items()}
         data = tf.data.Dataset.from_tensor_slices((rows, labels))
@@ -279,7 +290,7 @@ def test_a_batch_of_a_callback():
         callback = keras.callbacks.Callback()
         for hook in HOOKS:
             setattr(callback, hook, batch)
-        model.compile(keras.optimizers.SGD(1e-6), "mse")
+        model.compile(keras.optimizers.SGD(1e-6), "mse", **asked(cls))
         model.evaluate(X, Y, 8, verbose=0)
         batch()
         logs = model.fit(
@@ -331,7 +342,7 @@ def test_another_thread_predicts_meanwhile():
         thread.join()
     assert not errors
     assert int(model.optimizer.iterations) - before == 200 * 6
-    assert model.steps_per_execution == 1
+    assert model.steps_per_execution == 100
 
 
 # Subclasses ---------------------------------------------------------------------------
@@ -359,7 +370,7 @@ def wrapped(cls):
 
 
 def trained(model):
-    model.compile(keras.optimizers.SGD(0.01), "mse")
+    model.compile(keras.optimizers.SGD(0.01), "mse", **asked(type(model)))
     return model.fit(X, Y, **FIT).history["loss"]
 
 
@@ -521,7 +532,7 @@ def test_in_keras_wrapper_for_scikit_learn():
 
 def test_callbacks_that_look_at_batches_see_each():
     def run(cls):
-        seen, model = [], line(cls)
+        seen, model = [], line(cls, **AUTO[cls])
 
         class Looks(keras.callbacks.Callback):
             def on_train_batch_end(self, batch, logs=None):

@@ -10,15 +10,9 @@ import sys
 import tempfile
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
-from speed import notebook, of_notebook, seconds
-
-
-def megabytes(name):
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 1024
+from speed import megabytes, notebook, of_notebook, seconds
 
 
 def population(size):

@@ -1,12 +1,15 @@
 """How fast training is, and how much memory it takes, beside what it compares with.
 
     KERAS_BACKEND=jax python tests/speed/speed.py [ROW ...] [--full]
+    python tests/speed/speed.py layers --width 64 256 1024
 
 Medians of paired samples: what is compared takes turns, in one run on one machine.
 """
 
 import argparse
+import ctypes
 import functools
+import gc
 import os
 import subprocess
 import sys
@@ -28,6 +31,7 @@ import keras_nalu
 import keras_nalu.layers
 from keras_nalu import regularizers
 from keras_nalu.benchmarks import runner
+from keras_nalu.models.backends import programs
 
 STEPS = 1000
 ROUNDS = 7
@@ -235,6 +239,36 @@ def compilation(_):
         print(f"compilation, {name:25}{times} s", flush=True)
 
 
+def first(_):
+    """The first `fit` of a new model, in which all is compiled. Keras' steps behind the
+    first 10,000 are extrapolated."""
+
+    def taken(cls, rows, epochs):
+        programs.forget()
+        model = cls([keras.Input((2,)), keras_nalu.NALU(1)])
+        model.compile(keras.optimizers.Adam(1e-3), "mse")
+        X, Y = keras_nalu.generate_dataset(rows, seed=0)
+        return seconds(lambda: model.fit(X, Y, epochs=epochs, verbose=0))
+
+    def plain(rows, epochs):
+        timed = min(epochs, max(1, 10_000 * 32 // rows))
+        some = taken(keras.Sequential, rows, timed)
+        if timed == epochs:
+            return some
+        one = taken(keras.Sequential, rows, 1)
+        return some + (some - one) / (timed - 1) * (epochs - timed)
+
+    for rows in (100, 1000, 10_000, 100_000):
+        for epochs in (1, 10, 100):
+            ours, theirs = take_turns(
+                lambda: taken(keras_nalu.Sequential, rows, epochs),  # noqa: B023
+                lambda: plain(rows, epochs),  # noqa: B023
+                rounds=3,
+            )
+            work = f"first fit, {rows} rows, {epochs} epochs"
+            compare(work, ours, "Keras' own fit", theirs, "s", faster=False)
+
+
 def median(*notebook, **options):
     return np.median(take_turns(of_notebook(*notebook, **options), rounds=3))
 
@@ -261,8 +295,13 @@ def epochs(_):
         print(f"an epoch of {steps:6} steps  {taken:8.3f} ms", flush=True)
 
 
-def layers(_):
-    """One layer of three units on ten inputs, batches of 128."""
+def layers(options):
+    """One layer of three units on ten inputs, batches of 128; or as wide as asked for,
+    beside Dense."""
+    if options.width:
+        for width in options.width:
+            layers_beside_dense(width, options.only or keras_nalu.layers.LAYERS)
+        return
     x = np.random.default_rng(0).uniform(1, 2, (STEPS * 128, 10)).astype("float32")
     y = np.prod(x[:, :3], axis=-1, keepdims=True) * np.ones(3, "float32")
     for name, cls in keras_nalu.layers.LAYERS.items():
@@ -275,6 +314,40 @@ def layers(_):
             of_bare(1, bare.rows_of(x, y, 128), 128 * 3, layer=(forward, weights)),
         )
         compare(f"{name}, a step", ours, BARE, hand, faster=False)
+
+
+def layers_beside_dense(width, names):
+    steps = max(2, min(50, 2560 // width))
+    x = np.random.default_rng(0).uniform(0.9, 1.1, (steps * 128, width))
+    data = x.astype("float32"), np.ones((steps * 128, width), "float32")
+
+    def of(cls):
+        model = keras_nalu.Sequential([keras.Input((width,)), cls(width)])
+        model.compile(keras.optimizers.Adam(1e-3), "mse")
+        fit = {"batch_size": 128, "shuffle": False}
+        return of_fit(model, *data, epochs=1, steps=steps, **fit)
+
+    dense = of(keras.layers.Dense)
+    for name in names:
+        ours = of(keras_nalu.layers.LAYERS[name])
+        times = take_turns(ours, dense, rounds=3) / 1e3
+        compare(f"{name} of {width}, a step", times[0], "Dense", times[1], "ms", False)
+        print(f"{'':38}{peak_of(ours):8.0f} MB at the peak of a fit", flush=True)
+
+
+def peak_of(sample):
+    """Megabytes that a sample takes beside what is there before it."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")
+    before = megabytes("VmRSS")
+    sample()
+    return megabytes("VmHWM") - before
+
+
+def megabytes(name):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 1024
 
 
 def by_hand_for_one(name, i, uniform, x, *weights):
@@ -295,6 +368,7 @@ ROWS = (
     drawn,
     benchmark,
     compilation,
+    first,
     sizes,
     batches,
     epochs,
@@ -308,6 +382,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     add = parser.add_argument
     add("rows", nargs="*", metavar="ROW", help=f"{', '.join(rows)}; all by default")
+    add("--width", nargs="+", type=int, metavar="N", help="layers: N inputs, N units")
+    add("--only", nargs="+", metavar="LAYER", help="layers: these, with --width")
     add("--full", action="store_true", help="all 200 epochs of the TF-1 process")
     options = parser.parse_args()
     if unknown := [name for name in options.rows if name not in rows]:

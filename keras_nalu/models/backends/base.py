@@ -46,6 +46,14 @@ class Backend:
     def refuse_to_fit(self, model):
         """Raises where Keras' `fit` would not train, or not on all devices."""
 
+    def slows(self, layer):
+        """Whether a loop computes this layer more slowly than Keras' own step does."""
+        return False
+
+    def batches(self, feed) -> Any:
+        """What Keras is given for a feed: its batches without end."""
+        return feed
+
     def make_loop(self, step, reader, devices: Devices):
         """`function(*state, data, first, last)`: those steps, one after the other.
 

@@ -1,6 +1,7 @@
 """What training needs of JAX itself: the loop over steps, and the like."""
 
 import contextlib
+import functools
 import math
 
 import jax
@@ -8,6 +9,7 @@ import keras
 
 from keras_nalu.models.arrays import map_arrays
 from keras_nalu.models.backends.base import Backend, Devices
+from keras_nalu.models.backends.programs import Shared, compiled
 
 #: Of Threefry-2x32 (Salmon et al. 2011, Parallel random numbers: as easy as 1, 2, 3).
 ROTATIONS = 13, 15, 26, 6, 17, 29, 16, 24
@@ -102,30 +104,25 @@ class Jax(Backend):
                 )
             return step(state, read(data, last)(last))
 
-        function = None
+        def trace(state, *args):
+            options = {"donate_argnums": 0}
+            if devices.spread:
+                # Weights stay on their devices, as with Keras' own step.
+                options["out_shardings"] = None, jax.tree.map(_sharding, state)
+            return _trace(loop, state, *args, **options)
 
-        def in_turn(state, data, first, last):
-            nonlocal function
-            if function is None:
-                options = {}
-                if devices.spread:
-                    # Weights stay on their devices, as with Keras' own step.
-                    layouts = jax.tree.map(lambda a: a.sharding, state)
-                    options["out_shardings"] = None, layouts
-                function = jax.jit(loop, donate_argnums=0, **options)
-            # Else blocks of a large data set would pile up before they are trained on.
-            return function(jax.block_until_ready(state), data, first, last)
-
-        return in_turn
+        shared = Shared(trace, _kind)
+        # Else blocks of a large data set would pile up before they are trained on.
+        return lambda state, *args: shared(jax.block_until_ready(state), *args)
 
     def compiled(self, function):
-        return jax.jit(function)
+        return Shared(functools.partial(_trace, function), _kind)
 
     def gradient(self, function, weights):
         return jax.grad(function, has_aux=True)(weights)
 
     def draw_each(self, draw, states):
-        return jax.jit(jax.vmap(draw))(states)
+        return self.compiled(jax.vmap(draw))(states)
 
     def uniform(self, seed, shape, low, high):
         """By Threefry: JAX' own, to the bit.
@@ -139,6 +136,22 @@ class Jax(Backend):
         if math.prod(shape) < MANY:
             return jax.random.uniform(seed, shape, "float32", low, high)
         return _threefry(seed, shape, low, high)
+
+
+def _kind(*args):
+    return tuple((jax.typeof(a), _sharding(a)) for a in jax.tree.leaves(args))
+
+
+def _sharding(a):
+    return a.sharding if isinstance(a, jax.Array) else None
+
+
+def _trace(function, *args, **options):
+    """What computes the function: a program that may be others', too."""
+    lowered = jax.jit(function, **options).lower(*args)
+    places = tuple(map(_sharding, jax.tree.leaves(args)))
+    text = lowered.as_text(), lowered.in_tree, lowered.out_tree, places
+    return compiled(text, lowered.compile)
 
 
 def _threefry(seed, shape, low, high):

@@ -8,6 +8,19 @@ import keras
 import tensorflow as tf
 
 from keras_nalu.models.backends.base import Backend
+from keras_nalu.models.backends.graphs import text_of
+from keras_nalu.models.backends.programs import Shared, compiled
+
+#: What XLA computes on a processor several times as slowly as TensorFlow.
+SLOW = (
+    keras.layers.Conv1D,
+    keras.layers.Conv2D,
+    keras.layers.Conv3D,
+    keras.layers.DepthwiseConv1D,
+    keras.layers.DepthwiseConv2D,
+    keras.layers.SeparableConv1D,
+    keras.layers.SeparableConv2D,
+)
 
 _without_xla = contextvars.ContextVar("without_xla", default=False)
 
@@ -42,6 +55,16 @@ class TensorFlow(Backend):
                 "`strategy.run`."
             )
 
+    def slows(self, layer):
+        return isinstance(layer, SLOW) and not tf.config.list_physical_devices("GPU")
+
+    def batches(self, feed):
+        """One of them, again and again: Keras reads none. Of a feed it would make a
+        generator, which takes five times as long as all else that a call begins with.
+        """
+        batch = keras.tree.lists_to_tuples(feed[0])
+        return tf.data.Dataset.from_tensors(batch).repeat()
+
     def make_loop(self, step, reader, devices):
         """The state is in the model's variables. The last step stands after the loop,
         for its logs."""
@@ -73,7 +96,7 @@ class TensorFlow(Backend):
         without it, and in the end with nothing in it that is XLA's alone."""
         ways = iter(
             [
-                tf.function(function, jit_compile=True, autograph=False),
+                Shared(functools.partial(_trace, function), _kind),
                 tf.function(function, autograph=False),
                 self._bare(tf.function(function, autograph=False)),
             ]
@@ -131,6 +154,44 @@ class TensorFlow(Backend):
             tape.watch(weights)
             loss, more = function(weights)
         return tape.gradient(loss, weights), more
+
+
+def _kind(*args):
+    return tuple((a.shape, a.dtype) for a in _tensors(args))
+
+
+def _tensors(args):
+    return [a for a in tf.nest.flatten(args, expand_composites=True) if a is not None]
+
+
+def _trace(function, *args):
+    """What computes the function: a program that may be others', too."""
+    concrete = tf.function(function, autograph=False).get_concrete_function(*args)
+    program = compiled(text_of(concrete), functools.partial(_program, concrete))
+    captured = concrete.captured_inputs
+    program = program.get_concrete_function(*_tensors(args), *captured)
+    # Without the tensors, which would hold the graph.
+    structure = tf.nest.map_structure(
+        lambda a: a is not None, concrete.structured_outputs
+    )
+
+    def call(*args):
+        outputs = iter(program(*_tensors(args), *captured))
+        return tf.nest.map_structure(
+            lambda there: next(outputs) if there else None, structure
+        )
+
+    return call
+
+
+def _program(concrete):
+    """Of the arguments, and all that was captured."""
+
+    def program(*inputs):
+        dtypes = [each.dtype for each in concrete.outputs]
+        return tf.raw_ops.StatefulPartitionedCall(args=inputs, Tout=dtypes, f=concrete)
+
+    return tf.function(program, jit_compile=True, autograph=False)
 
 
 def _is_refused(error):

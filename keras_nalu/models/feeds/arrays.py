@@ -12,7 +12,7 @@ from keras_nalu.models.arrays import (
     to_device,
 )
 from keras_nalu.models.feeds.base import Feed
-from keras_nalu.models.feeds.readers import Single, Slices, Stacked
+from keras_nalu.models.feeds.readers import Single, Slices, Stacked, slice_rows
 
 #: Arrays up to this size are on the device as a whole, larger ones in blocks.
 RESIDENT_BYTES = 2**28
@@ -33,29 +33,36 @@ class Arrays(Feed):
         while data[-1] is None:
             data = data[:-1]
         each = leaves(data)
-        self.data = data
+        self.data = self.given = data
         self.batch_size = batch_size
         self.shuffle = shuffle
         self.rows = each[0].shape[0]
         self.steps = math.ceil(self.rows / batch_size)
         on_host = all(isinstance(a, np.ndarray) for a in each)
         self.resident = not on_host or sum(a.nbytes for a in each) <= RESIDENT_BYTES
-        if self.resident:
-            self._hold()
-        self.position = 0
+        self.ordered: Any = None
         self.order = None
 
     def _hold(self):
-        self.data = self.ordered = to_device(self.data)
+        held = self.data
+        if self.rows > self.batch_size:
+            # Some more rows are no other program.
+            more = _held_batches(self.steps) * self.batch_size - self.rows
+            held = map_arrays(lambda a: _padded(a, more), held)
+        self.data = self.ordered = to_device(held)
 
     def __getitem__(self, index):
         start = index % self.steps * self.batch_size
-        return take_rows(self.data, slice(start, start + self.batch_size))
+        return to_device(take_rows(self.given, slice(start, start + self.batch_size)))
 
-    def on_epoch_begin(self):
-        self.position = 0
+    def readers(self):
+        full, rest = divmod(self.rows, self.batch_size)
+        readers = {Slices(self.batch_size)} if full else set()
+        return readers | {Single((rest,))} if rest else readers
 
     def chunk(self, steps, iterator):
+        if self.resident and self.ordered is None:
+            self._hold()
         start = self.position
         stop = min(start + steps, self.steps)
         self.position = stop % self.steps
@@ -70,7 +77,8 @@ class Arrays(Feed):
 
     def _arrange(self):
         if self.shuffle:
-            order = keras.ops.convert_to_tensor(self.order, "int32")
+            order = np.pad(self.order, (0, count_rows(self.data) - self.rows))
+            order = keras.ops.convert_to_tensor(order, "int32")
             self.ordered = map_arrays(
                 lambda a: keras.ops.take(a, order, axis=0), self.data
             )
@@ -80,7 +88,8 @@ class Arrays(Feed):
         if start < full:
             yield Slices(self.batch_size), self.ordered, start, min(stop, full) - 1
         if stop > full:
-            yield Single((rest,)), take_rows(self.ordered, slice(-rest, None)), 0, 0
+            at = full * self.batch_size
+            yield Single((rest,)), slice_rows(self.ordered, at, rest), 0, 0
 
     def _blocks(self, start, stop):
         row_bytes = sum(a.nbytes // len(a) for a in leaves(self.data))
@@ -96,23 +105,29 @@ class Arrays(Feed):
         once."""
         full, rest = divmod(count_rows(data), self.batch_size)
         if full:
-
-            def padded(a):
-                missing = (steps - full) * self.batch_size
-                missing = np.zeros((missing, *a.shape[1:]), a.dtype)
-                return np.concatenate([a[: full * self.batch_size], missing])
-
-            whole = to_device(map_arrays(padded, data))
+            rows, more = (n * self.batch_size for n in (full, steps - full))
+            whole = map_arrays(lambda a: _padded(a[:rows], more), data)
+            whole = to_device(whole)
             yield Slices(self.batch_size), whole, 0, full - 1
         if rest:
             data = to_device(take_rows(data, slice(-rest, None)))
             yield Single((rest,)), data, 0, 0
 
 
+def _held_batches(steps):
+    """The next power of two."""
+    return 1 << (steps - 1).bit_length()
+
+
+def _padded(a, more):
+    shape = more, *a.shape[1:]
+    if isinstance(a, np.ndarray):
+        return np.concatenate([a, np.zeros(shape, a.dtype)])
+    return keras.ops.concatenate([a, keras.ops.zeros(shape, a.dtype)])
+
+
 class SpreadArrays(Arrays):
     """Rows of arrays, where each of several devices holds its part of every batch."""
-
-    ordered: Any = None
 
     def __init__(self, data, batch_size, shuffle, devices):
         self.devices = devices
@@ -124,7 +139,7 @@ class SpreadArrays(Arrays):
     def _arrange(self):
         if self.shuffle or self.ordered is None:
             rows = self.data if self.order is None else take_rows(self.data, self.order)
-            self.ordered = [*self._pieces(rows, self.rows // self.batch_size)]
+            self.ordered = [*self._pieces(rows, _held_batches(self.steps))]
 
     def _resident(self, start, stop):
         full, rest = divmod(self.rows, self.batch_size)

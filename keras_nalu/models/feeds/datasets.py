@@ -26,7 +26,6 @@ class Dataset(Feed):
         self.steps = cardinality if steps is None else steps
         self.dataset = dataset
         self.batches = None
-        self.position = 0
         self.batch_size = count_rows(self._blank())
 
     def _blank(self):
@@ -42,8 +41,8 @@ class Dataset(Feed):
             return _to_arrays(next(iter(self.dataset)))
         return self._blank()
 
-    def on_epoch_begin(self):
-        self.position = 0
+    def readers(self):
+        return {Stacked()}
 
     def chunk(self, steps, iterator):
         if self.batches is None or (self.position == 0 and self.reopens):

@@ -65,7 +65,7 @@ class Draws(Feed):
         self.reader = Drawing(draw, members)
         self.steps = expect.integer("steps", steps, instead=1000)
         self.repeats = repeats
-        self.position = self.count = 0
+        self.count = 0
         if seed is None:
             # From the generator that `keras.utils.set_random_seed` seeds.
             seed = np.random.randint(2**31 - 2**16)  # noqa: NPY002
@@ -76,9 +76,6 @@ class Draws(Feed):
 
     def __getitem__(self, index):
         return self.reader(self.seed, 0)(keras.ops.convert_to_tensor(index, "int32"))
-
-    def on_epoch_begin(self):
-        self.position = 0
 
     def state(self):
         return {"seed": self.seed, "count": self.count}

@@ -24,8 +24,8 @@ class Slices:
         rows = count_rows(data)
         size = min(self.block * self.batch, rows)
         at = keras.ops.minimum(start * self.batch, rows - size)
-        block = _slice(data, at, size)
-        return lambda i: _slice(block, i * self.batch - at, self.batch)
+        block = slice_rows(data, at, size)
+        return lambda i: slice_rows(block, i * self.batch - at, self.batch)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Single:
         return lambda i: data
 
 
-def _slice(data, at, size):
+def slice_rows(data, at, size):
     def take(a):
         return keras.ops.slice(a, (at, *[0] * (a.ndim - 1)), (size, *a.shape[1:]))
 

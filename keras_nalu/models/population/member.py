@@ -7,9 +7,8 @@ from keras import ops
 
 from keras_nalu.models import backends
 from keras_nalu.models.model import watch
-from keras_nalu.models.population.initial import variables_of
 from keras_nalu.models.population.optimizers import clip
-from keras_nalu.models.population.scores import Scores
+from keras_nalu.models.population.scores import OfWeights, Scores
 
 
 class Member:
@@ -25,15 +24,15 @@ class Member:
     """
 
     scorer: Any
+    of_weights: Any
     #: What the metrics of all members have counted, once a batch was seen.
     scores: Any = None
 
     def __init__(self, template, compiled=None):
         self.template = template
         self.compiled = compiled
-        self.weight_metrics = []
         if compiled is not None:
-            self.weight_metrics = watch(template, compiled)
+            self.of_weights = OfWeights(template, watch(template, compiled))
             self.scorer = scorer_of(template)
             self.scorer.compile("sgd", **compiled)
         #: The names in the logs, once a batch was seen.
@@ -77,12 +76,6 @@ class Member:
         """The same, without gradients."""
         _, seen = self._lose(values, False)
         return [], *self._measure(values, *seen)
-
-    def measure_weights(self, values):
-        """What each metric of the weights comes to."""
-        mapping = list(zip(variables_of(self.template), values, strict=True))
-        with keras.StatelessScope(state_mapping=mapping):
-            return [metric.measure() for metric in self.weight_metrics]
 
     def _lose(self, values, training):
         """The loss, and what was seen on the way."""

@@ -20,7 +20,7 @@ from keras_nalu.models.population.optimizers import (
     expect_elementwise,
 )
 from keras_nalu.models.population.run import PopulationPlanner
-from keras_nalu.models.population.stacked import Stacked, tensors
+from keras_nalu.models.population.stacked import Stacked
 from keras_nalu.models.run import current
 
 
@@ -160,9 +160,6 @@ class Population(Stacked):
         # Without the loss, which is each member's: Keras would try it on all together.
         super().compile(optimizer, **kwargs)
         self.loss = loss
-        self._measure = backends.current().compiled(
-            lambda values: ops.vectorized_map(self._member.measure_weights, values)
-        )
 
     def get_compile_config(self):
         config = super().get_compile_config()
@@ -275,22 +272,13 @@ class Population(Stacked):
                 self._member.open(self.size)
 
     def begin(self, run):
-        """A run tells who has the logs of the members."""
+        """A run tells who has the logs of the members, and is told what logs them."""
         self._evaluated = run
-
-    def member_values(self, logs, state):
-        """What every member has logged: its metrics, and those of its weights."""
-        if metrics := self._member.weight_metrics:
-            # On JAX the weights are in the state meanwhile.
-            values = [*state[0][0], *state[0][1]] if state else None
-            values = values or tensors(variables_of(self))
-            for metric, errors in zip(metrics, self._measure(values), strict=True):
-                logs |= dict.fromkeys(_logged(metric, self.template, logs), errors)
-        return {name: logs[name] for name in self._member.names}
+        return self._member
 
 
 def _expect_template(model):
-    if not isinstance(model, keras.Model) or not getattr(model, "outputs", None):
+    if not (isinstance(model, keras.Model) and hasattr(model, "outputs")):
         expected = "a Sequential or functional model with an input"
         example = "keras.Sequential([keras.Input((2,)), NALU(1)])"
         raise expect.invalid("model", model, expected, example)
@@ -317,12 +305,6 @@ def _names(template, keep):
             f"keep={unknown}. It has: {', '.join(known)}."
         )
     return names
-
-
-def _logged(metric, model, logs):
-    """The names of a metric in the logs: an output's name may stand before its own."""
-    outputs = () if isinstance(model, keras.Sequential) else model.output_names
-    return {metric.name, *(f"{name}_{metric.name}" for name in outputs)} & {*logs}
 
 
 def _fresh(given):

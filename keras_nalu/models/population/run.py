@@ -7,6 +7,7 @@ from keras_nalu.models import backends
 from keras_nalu.models.feeds.datasets import Iterated
 from keras_nalu.models.feeds.drawn import Draws
 from keras_nalu.models.planning import Planner
+from keras_nalu.models.population.initial import variables_of
 from keras_nalu.models.population.scores import quantiles
 from keras_nalu.models.run import Run
 
@@ -21,11 +22,15 @@ class PopulationRun(Run):
         #: Of the last epoch, and of all.
         self.epoch = {}
         self.seen = {}
-        self.model.begin(self)
+        self._member = self.model.begin(self)
 
     def finish(self, kind, logs, state):
-        logs = self.model.member_values(logs, state)
-        self.logs[kind] = {name: ops.convert_to_numpy(a) for name, a in logs.items()}
+        # On JAX the weights are in the state meanwhile.
+        weights = [*state[0][0], *state[0][1]] if state else variables_of(self.model)
+        logs |= self._member.of_weights.measure(weights, logs)
+        self.logs[kind] = {
+            name: ops.convert_to_numpy(logs[name]) for name in self._member.names
+        }
         return super().finish(kind, quantiles(self.logs[kind]), state)
 
     def end_epoch(self, logs):
@@ -68,6 +73,9 @@ class PopulationPlanner(Planner):
                 "`keras.distribution.set_distribution(keras.distribution."
                 "DataParallel())` first, or one device."
             )
+
+    def expect_to_pay(self, feeds, epochs):
+        """Nothing: Keras has no other way."""
 
     def devices(self):
         return self.model.devices()

@@ -4,7 +4,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_nalu.models.population.initial import fixed
+from keras_nalu.models import backends
+from keras_nalu.models.population.initial import fixed, variables_of
 
 QUANTILES = {"": 0.5, "_min": 0, "_q1": 0.25, "_q3": 0.75, "_max": 1}
 
@@ -26,6 +27,44 @@ class Scores(keras.metrics.Metric):
 
     def result(self):
         return {}
+
+
+class OfWeights:
+    """The metrics of a member's weights after its last step, which no step sees.
+
+    Args:
+        template: The model that every member is.
+        metrics: Those of them that are a `SparsityError`.
+    """
+
+    def __init__(self, template, metrics):
+        self.template = template
+        self.metrics = metrics
+        self._measured = backends.current().compiled(
+            lambda values: ops.vectorized_map(self._measure, values)
+        )
+
+    def measure(self, weights, logs):
+        """What each comes to in every member, by its names in the logs."""
+        if not self.metrics:
+            return {}
+        found = self._measured([ops.convert_to_tensor(weight) for weight in weights])
+        return {
+            name: values
+            for metric, values in zip(self.metrics, found, strict=True)
+            for name in self._names(metric) & {*logs}
+        }
+
+    def _measure(self, values):
+        mapping = list(zip(variables_of(self.template), values, strict=True))
+        with keras.StatelessScope(state_mapping=mapping):
+            return [metric.measure() for metric in self.metrics]
+
+    def _names(self, metric):
+        """An output's name may stand before its own."""
+        model = self.template
+        outputs = () if isinstance(model, keras.Sequential) else model.output_names
+        return {metric.name, *(f"{name}_{metric.name}" for name in outputs)}
 
 
 def quantiles(logs):

@@ -68,6 +68,9 @@ def make(cls, **compiled):
     keras.utils.set_random_seed(1)
     first = keras_nalu.NAC(8) if engine == "torch" else keras_nalu.layers.NAU(8)
     model = cls([keras.Input((2,)), first, keras.layers.Dense(4)])
+    if cls is keras_nalu.Sequential:
+        # The loop, however short the training is.
+        compiled = {"steps_per_execution": 100} | compiled
     model.compile(keras.optimizers.SGD(0.01, momentum=0.9), "mse", **compiled)
     return model
 
