@@ -10,8 +10,6 @@ import os
 import tempfile
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# It warns of functions that are traced again; here each loop is a function of its own.
-logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 
 @contextlib.contextmanager
@@ -39,3 +37,7 @@ with _held_back():
 
     # Keras imports it later, whatever it computes with.
     import tensorflow  # noqa: F401
+
+# TensorFlow sets its own level. It warns of functions that are traced again, and here
+# each loop is a function of its own.
+logging.getLogger("tensorflow").setLevel(logging.ERROR)
