@@ -81,7 +81,9 @@ class BackupAndRestore(keras.callbacks.CallbackList):
         if every is not None:
             every = expect.integer("every", every, "a positive integer or None")
         listed = list | tuple | None, "a list of callbacks", "[EpochLine()]"
-        super().__init__(expect.kind("callbacks", callbacks, *listed))
+        for each in expect.kind("callbacks", callbacks, *listed) or []:
+            expect.kind("callbacks", each, keras.callbacks.Callback, *listed[1:])
+        super().__init__(callbacks)
         self._model = None
         self.path = Path(path)
         self.every = every

@@ -31,6 +31,7 @@ def load_model(filepath, custom_objects=None, compile=True, safe_mode=True):
         ValueError: there is no such file, it is not all of what `model.save` wrote, it
             would run code of its own, or cannot be loaded for another reason.
     """
+    filepath = os.fspath(filepath)
     import keras
 
     import keras_nalu.benchmarks.inalu
@@ -42,8 +43,8 @@ def load_model(filepath, custom_objects=None, compile=True, safe_mode=True):
         raise
     except Exception as error:
         cause = _innermost(error)
-        failed = f"Could not load {str(filepath)!r}: "
-        if fault := _fault(str(filepath), cause):
+        failed = f"Could not load {filepath!r}: "
+        if fault := _fault(filepath, cause):
             raise ValueError(failed + fault) from None
         kind = TypeError if isinstance(cause, TypeError) else ValueError
         raise kind(failed + _reason(cause)) from cause

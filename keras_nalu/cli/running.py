@@ -22,10 +22,10 @@ def import_keras(options):
     if not os.environ.get("KERAS_BACKEND"):
         # Keras takes an empty one for none.
         os.environ.pop("KERAS_BACKEND", None)
-    if "keras" not in sys.modules:
-        print("keras-nalu: loading Keras ...", file=sys.stderr, flush=True)
     try:
         with _ended_by_interrupts():
+            if "keras" not in sys.modules:
+                print("keras-nalu: loading Keras ...", file=sys.stderr, flush=True)
             from keras_nalu.quiet import keras
 
             backend = keras.backend.backend()

@@ -20,7 +20,6 @@ from oracles.anything import (
     is_flag,
     is_integer,
     is_number,
-    is_path,
     make,
     never,
     refused,
@@ -58,7 +57,6 @@ OTHERS = {
         "threshold",
         is_number,
     ),
-    "BackupAndRestore path": (make(keras_nalu.BackupAndRestore), "path", is_path),
     "BackupAndRestore callbacks": (
         make(keras_nalu.BackupAndRestore, path="x"),
         "callbacks",
@@ -80,11 +78,9 @@ OTHERS = {
         "layers",
         lambda v: v is None or (isinstance(v, list | tuple) and not v),
     ),
-    "load_model filepath": (make(keras_nalu.load_model), "filepath", never),
 }
 #: What is valid here, and not what the test is for.
 SKIPPED = {
-    "load_model filepath": lambda v: isinstance(v, str),
     "Sequential layers": lambda v: isinstance(v, list | tuple),
 }
 
@@ -99,6 +95,13 @@ def test_an_argument(what, value):
     else:
         with refused(name):
             call(**{name: value})
+
+
+@pytest.mark.parametrize("call", [keras_nalu.BackupAndRestore, keras_nalu.load_model])
+@pytest.mark.parametrize("path", [3, 0.5, None, ["x"]])
+def test_a_path(call, path):
+    with pytest.raises(TypeError, match=r"expected str, bytes or os\.PathLike object"):
+        call(path)
 
 
 # Models.

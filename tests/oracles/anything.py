@@ -12,7 +12,6 @@ import fractions
 import json
 import math
 import re
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -180,10 +179,6 @@ def at_least(low):
 
 def count(low=1, high=2**63):
     return lambda value: is_integer(value) and low <= value < high
-
-
-def is_path(value):
-    return isinstance(value, str | Path) and "\0" not in str(value)
 
 
 def never(value):
