@@ -118,12 +118,13 @@ def _network():
 
 
 def _formula(layer, X):
-    """The lines of the formula, and how far it is off where it is not exact."""
+    """Yields the lines of the formula and, if it is not exact, its error."""
     read = formula(layer, X)
     for i, line in enumerate(read.lines):
         yield f"  {'' if i else 'formula':8} {line}"
     if not read.exact:
-        yield f"  {'':8} (rounded: off by up to {_percent(read.error)})"
+        off = _percent(read.error)
+        yield f"  {'':8} (printed digits: up to {off} off the trained model)"
 
 
 def _percent(share):

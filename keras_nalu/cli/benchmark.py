@@ -1,4 +1,4 @@
-"""The commands of the published benchmarks: running them, and reading what came out."""
+"""`keras-nalu benchmark` and `keras-nalu report`: the published benchmarks."""
 
 import argparse
 import contextlib
@@ -15,6 +15,7 @@ from keras_nalu.cli.running import (
     command_line,
     expect_populations,
     import_keras,
+    install,
     quoted,
     warnings_in_one_line,
 )
@@ -28,31 +29,31 @@ def add_commands(commands):
         "benchmark",
         _benchmark,
         "run a published benchmark",
-        ": every module, operation, range and seed, as populations. Rows of what has "
-        "ended are kept, and a second run goes on where the first one was.",
+        ": every module, operation, range and seed, trained as populations. Each "
+        "experiment's rows are kept once it has ended, and a second run does the rest.",
     )
-    add("suite", nargs="?", help="its name; `--list` alone has them all")
-    add("--list", action="store_true", help="say what there is, and run nothing")
-    add("--dry-run", action="store_true", help="say what would run, and for how long")
-    add("--only", nargs="+", metavar="MODULE", default=(), help="by name, such as NMU")
-    add("--operation", nargs="+", default=(), help="by name, or how that begins")
-    add("--seeds", type=positive, default=argparse.SUPPRESS, help="0, 1, ... of each")
-    add("--steps", type=positive, default=argparse.SUPPRESS, help="of training")
+    add("suite", nargs="?", help="name of a suite; `--list` alone prints them")
+    add("--list", action="store_true", help="print the experiments, run nothing")
+    add("--dry-run", action="store_true", help="also estimate how long they take")
+    add("--only", nargs="+", metavar="MODULE", default=(), help="modules, such as NMU")
+    add("--operation", nargs="+", default=(), help="operations, or their first letters")
+    add("--seeds", type=positive, default=argparse.SUPPRESS, help="runs per experiment")
+    add("--steps", type=positive, default=argparse.SUPPRESS, help="steps of training")
     add(
         "--threshold",
         choices=("1e-5", "perturbed"),
         default=argparse.SUPPRESS,
-        help="error that counts as solved: 1e-5, or that of a nearly exact solution",
+        help="solved is an error below 1e-5, or below that of near-exact weights",
     )
-    add("--again", action="store_true", help="train what has rows, too")
+    add("--again", action="store_true", help="train again what has rows")
     add(
         "--workers",
         type=positive,
         default=os.cpu_count() or 1,
-        help="processes to train in",
+        help="number of processes",
     )
-    add("--scheduler", metavar="ADDRESS", help="of a Dask cluster to train on")
-    add("--output", type=path, default=ROWS, help="gets the rows")
+    add("--scheduler", metavar="ADDRESS", help="a Dask scheduler to train on")
+    add("--output", type=path, default=ROWS, help="folder for the rows")
     laws.add_options(add)
 
     add = command(
@@ -60,13 +61,13 @@ def add_commands(commands):
         "report",
         _report,
         "print the tables of benchmarks that have run",
-        ", and what the papers printed beside them.",
+        ", beside the numbers of the papers.",
     )
-    add("suite", nargs="*", help="by name; none: all that have rows")
-    add("--rows", type=path, default=ROWS, help="a folder or file of rows")
-    add("--by-range", action="store_true", help="a line for every range")
-    add("--figures", type=path, metavar="FOLDER", help="gets pictures, too")
-    add("--pack", type=path, metavar="FILE", help="gets all rows: .jsonl.gz, small")
+    add("suite", nargs="*", help="names; without any, all that have rows")
+    add("--rows", type=path, default=ROWS, help="folder or file of rows")
+    add("--by-range", action="store_true", help="print a line for every range")
+    add("--figures", type=path, metavar="FOLDER", help="folder for pictures")
+    add("--pack", type=path, metavar="FILE", help="file for all rows (.jsonl.gz)")
 
 
 def _benchmark(options):
@@ -84,7 +85,8 @@ def _benchmark(options):
             print(f"{name:24}{suite.description}")
         print(f"{laws.SUITE:24}{laws.DESCRIPTION}")
         if not options.list:
-            raise Failure("which suite? Try `keras-nalu benchmark single-module`", 2)
+            command = f"{command_line()} benchmark single-module"
+            raise Failure(f"expected the name of a suite. Try `{command}`", 2)
         return
     given = vars(options)
     threshold = given.get("threshold")
@@ -109,7 +111,8 @@ def _benchmark(options):
         _plan(runner, results, experiments, done, options)
         return
     if done:
-        print(f"{len(done)} of {len(experiments)} have rows already (or: --again)")
+        have = f"{len(done)} of {len(experiments)} have rows already"
+        print(f"{have}; --again repeats them")
     workers = max(1, min(options.workers, len(due)))
     try:
         with warnings_in_one_line():
@@ -117,7 +120,7 @@ def _benchmark(options):
     except WorkersError as error:
         raise Failure(str(error)) from error
     except KeyboardInterrupt:
-        message = "interrupted; without --again this goes on with what has not ended"
+        message = "interrupted. The same command without --again does the rest"
         raise Failure(message, 130) from None
     if failed:
         raise Failure(f"{failed} of {len(due)} experiments failed")
@@ -128,16 +131,16 @@ def _benchmark(options):
 
 
 def _run(outcomes, due):
-    """Says of every experiment what it came to, and returns how many failed."""
+    """Prints a line for every experiment, and returns how many failed."""
     total = sum(experiment.batch_steps for experiment in due)
     started, trained, failed = time.perf_counter(), 0, 0
     for ended, (experiment, rows, error) in enumerate(outcomes, 1):
         trained += experiment.batch_steps
-        told = _told(rows) if rows else f"failed: {error.splitlines()[0]}"
+        result = _summary(rows) if rows else f"failed: {error.splitlines()[0]}"
         left = (time.perf_counter() - started) * (total - trained) / trained
         rest = f"; about {_duration(left)} left" if ended < len(due) else ""
         name = f"{experiment.module}, {experiment.task.operation}"
-        print(f"{ended}/{len(due)}  {name}: {told}{rest}", flush=True)
+        print(f"{ended}/{len(due)}  {name}: {result}{rest}", flush=True)
         if error and not failed:
             print(error, file=sys.stderr)
         failed += error is not None
@@ -145,7 +148,7 @@ def _run(outcomes, due):
 
 
 def _plan(runner, results, experiments, done, options):
-    """Prints what there is; for a dry run, how long it would take."""
+    """Prints the experiments and, for a dry run, how long they would take."""
     import keras
 
     rates = results.rates() if options.dry_run else {}
@@ -177,19 +180,19 @@ def _duration(seconds):
     return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"
 
 
-def _told(rows):
-    """What one experiment came to, in a few words."""
+def _summary(rows):
+    """The result of one experiment in a few words."""
     diverged = sum(row["diverged"] for row in rows)
     if rows[0]["solved"] is None:
         errors = sorted(
             math.inf if row["extrapolation"] is None else row["extrapolation"]
             for row in rows
         )
-        told = f"median error {errors[len(errors) // 2]:.2g}"
+        result = f"median error {errors[len(errors) // 2]:.2g}"
     else:
-        told = f"{sum(row['solved'] for row in rows)} of {len(rows)} solved"
-    told += f", {diverged} diverged" if diverged else ""
-    return f"{told}, {_duration(rows[0]['seconds'])}"
+        result = f"{sum(row['solved'] for row in rows)} of {len(rows)} solved"
+    result += f", {diverged} diverged" if diverged else ""
+    return f"{result}, {_duration(rows[0]['seconds'])}"
 
 
 def _report(options):
@@ -198,7 +201,7 @@ def _report(options):
     except ImportError as error:
         missing = str(error).rstrip(".")
         raise Failure(
-            f"{missing}. Try `pip install pandas scipy`, and matplotlib for --figures"
+            f"{missing}. Try `{install('keras-nalu[benchmarks]')}`"
         ) from error
 
 
@@ -210,7 +213,7 @@ def _tables(options):
         known = list(rows["suite"].unique())
         if unknown := [name for name in options.suite if name not in known]:
             raise ValueError(
-                f"No rows of {unknown[0]!r} in {options.rows}. There are some of "
+                f"no rows of {unknown[0]!r} in {options.rows}. Expected one of "
                 f"{', '.join(known)}"
             )
     except ValueError as error:
@@ -233,9 +236,9 @@ def _tables(options):
         if options.figures:
             try:
                 with _writing("--figures"):
-                    _draw(chosen, options.figures / name)
+                    _plot(chosen, options.figures / name)
             except ValueError as error:
-                raise Failure(f"no pictures of {name}: {error}".rstrip(".")) from error
+                raise Failure(f"cannot plot {name}: {error}".rstrip(".")) from error
 
 
 @contextlib.contextmanager
@@ -246,7 +249,7 @@ def _writing(option):
         raise Failure(f"cannot write: {error}. Try another {option}") from error
 
 
-def _draw(rows, folder):
+def _plot(rows, folder):
     from keras_nalu.benchmarks import figures
 
     if rows["solved"].isna().any():

@@ -10,10 +10,8 @@ import warnings
 from pathlib import Path
 
 from keras_nalu.cli.parsing import Failure, command, path, positive, share, whole
-from keras_nalu.cli.running import import_keras, warnings_in_one_line
+from keras_nalu.cli.running import import_keras, install, warnings_in_one_line
 from keras_nalu.cli.train import new_folder
-
-NEEDS = "pip install 'keras-nalu[regressor]'"
 
 
 def add_commands(commands):
@@ -22,29 +20,29 @@ def add_commands(commands):
         "discover",
         _discover,
         "find the formula behind the columns of a file",
-        ": products, quotients, sums, powers and roots of them. The table of formulas "
-        "and their errors are printed; a new folder gets the formula as text, LaTeX "
-        "and JSON, as a Keras model, and a plot.",
+        ": products, quotients, sums, powers and roots of them. It prints formulas and "
+        "their errors, and writes the chosen one to a new folder as text, LaTeX, JSON, "
+        "a Keras model and a plot.",
     )
     absent = argparse.SUPPRESS
-    add("file", type=path, help="CSV with a line of names, or Parquet")
-    add("--target", required=True, default=absent, help="column that is explained")
+    add("file", type=path, help="CSV with column names, or Parquet")
+    add("--target", required=True, default=absent, help="column to explain")
     add(
         "--features",
         nargs="+",
         metavar="NAME",
         default=absent,
-        help="columns that explain it; all others unless given",
+        help="columns that may explain it (default: all others)",
     )
     add("--timeout", type=positive, default=60, help="seconds to search at most")
     add(
         "--noise",
         type=share,
         default=absent,
-        help="of the target, as a share of its size; estimated unless given",
+        help="noise as a share of the target's root mean square (default: estimated)",
     )
     add("--seed", type=whole, default=0, help="the same seed repeats the search")
-    add("--output", type=path, default=Path("logs"), help="gets a new folder a run")
+    add("--output", type=path, default=Path("logs"), help="parent of the new folder")
 
 
 def _discover(options):
@@ -55,12 +53,13 @@ def _discover(options):
     except ModuleNotFoundError as error:
         if error.name == "pyarrow":
             raise Failure(
-                "Parquet needs pyarrow. Try `pip install 'keras-nalu[parquet]'`"
+                f"Parquet needs pyarrow. Try `{install('keras-nalu[parquet]')}`"
             ) from error
-        raise Failure(f"{error.name} is not installed. Try `{NEEDS}`") from error
+        command = install("keras-nalu[regressor]")
+        raise Failure(f"{error.name} is not installed. Try `{command}`") from error
     print(
-        f"{len(X)} rows; searching {y.name} = f({', '.join(X.columns)}) for "
-        f"{options.timeout} s at most. Ctrl-C keeps the best so far.\n",
+        f"{len(X)} rows; searching {y.name} = f({', '.join(X.columns)}) for at most "
+        f"{options.timeout} s. Ctrl-C ends the search and keeps the best so far.\n",
         flush=True,
     )
     started = time.perf_counter()
@@ -77,8 +76,8 @@ def _discover(options):
     print(model)
     print(f"\nFormula  {model.formula_}")
     print(
-        f"Error    {inside:.2g} of the size of {y.name}"
-        + ("" if math.isnan(outside) else f", {outside:.2g} on the outer edge of X")
+        f"Error    {inside:.2g} of the root mean square of {y.name}"
+        + ("" if math.isnan(outside) else f", {outside:.2g} on the outer tenth")
     )
     print(f"Time     {seconds:.1f} s\n", flush=True)
     stem = "".join(c if c.isalnum() else "-" for c in options.file.stem)
@@ -118,7 +117,7 @@ def _plot(model, X, y, file):
     try:
         from keras_nalu.discovery.figure import predicted_against_true
     except ModuleNotFoundError:
-        print("Plot     none: `pip install matplotlib` first")
+        print(f"Plot     none; it needs `{install('matplotlib')}`")
         return
     predicted_against_true(model, X, y).savefig(file, dpi=150)
     print(f"Plot     {file}", flush=True)
@@ -128,7 +127,7 @@ def table(file):
     """The file's DataFrame.
 
     Raises:
-        Failure: It is not there, or no table.
+        Failure: The file does not exist or is not a table.
     """
     import pandas as pd
 
@@ -139,7 +138,7 @@ def table(file):
             try:
                 return pd.read_parquet(file)
             except pyarrow.ArrowInvalid as error:
-                raise Failure(f"{file} is no Parquet file: {error}", 2) from error
+                raise Failure(f"{file} is not a Parquet file: {error}", 2) from error
         with open(file, encoding="utf-8-sig") as opened:
             names = opened.readline()
         separator = max(",;\t", key=names.count)
@@ -149,31 +148,28 @@ def table(file):
                 sep=separator,
                 encoding="utf-8-sig",
                 skipinitialspace=True,
-                index_col=False,  # else values that have no name become row labels
+                index_col=False,  # extra values must not become row labels
             )
     except FileNotFoundError as error:
         raise Failure(f"there is no file {file}", 2) from error
     except OSError as error:
         raise Failure(f"cannot read {file}: {error.strerror}", 2) from error
     except pd.errors.EmptyDataError as error:
-        raise Failure(
-            f"{file} is empty. A line of names, then rows of numbers", 2
-        ) from error
+        message = f"{file} is empty. Expected a line of names, then rows of numbers"
+        raise Failure(message, 2) from error
     except pd.errors.ParserWarning as error:
-        raise Failure(
-            f"{file} has rows of more values than its first line", 2
-        ) from error
+        message = f"{file} has rows with more values than its first line has names"
+        raise Failure(message, 2) from error
     except (pd.errors.ParserError, UnicodeDecodeError) as error:
-        raise Failure(f"{file} is no CSV file in UTF-8: {error}", 2) from error
+        raise Failure(f"{file} is not a CSV file in UTF-8: {error}", 2) from error
     if all(number(name) for name in frame.columns):
-        raise Failure(
-            f"{file} begins with numbers. Its first line must name columns", 2
-        )
+        message = f"{file} begins with numbers. Expected column names in its first line"
+        raise Failure(message, 2)
     return frame
 
 
 def number(text):
-    """Whether a text is one."""
+    """Whether the text is a number."""
     try:
         float(text)
     except ValueError:
@@ -185,7 +181,7 @@ def columns(frame, options):
     """The features as a DataFrame, and the target as a Series.
 
     Raises:
-        Failure: A column is not there, or not of finite numbers.
+        Failure: A column does not exist or is not of finite numbers.
     """
     import numpy as np
     from pandas.api.types import is_bool_dtype, is_numeric_dtype
@@ -201,28 +197,31 @@ def columns(frame, options):
         if name not in names:
             lower = [n for n in names if n.lower() == name.lower()]
             near = lower or difflib.get_close_matches(name, names, 5, 0.4) or names[:20]
-            raise Failure(f"--{option}: no column {name!r}. There are {named(near)}", 2)
+            raise Failure(
+                f"--{option}: no column {name!r}. Expected one of {named(near)}", 2
+            )
     features = [name for name in dict.fromkeys(features) if name != options.target]
     if not features:
-        raise Failure("no column is left to explain it. Try other --features", 2)
+        raise Failure("no column is left to explain --target. Try other --features", 2)
     if len(frame) < 2:
-        raise Failure(f"{len(frame)} rows are too few: two at least", 2)
+        raise Failure(f"expected 2 rows at least, received {len(frame)}", 2)
     used = frame[[*features, options.target]]
     texts = [n for n in used if not is_numeric_dtype(used[n]) or is_bool_dtype(used[n])]
     if options.target in texts:
-        raise Failure(f"--target {options.target}: no column of numbers", 2)
+        message = f"--target {options.target}: expected a column of numbers"
+        raise Failure(message, 2)
     if texts:
         rest = " ".join(shlex.quote(n) for n in features if n not in texts)
-        told = f"Leave them out: --features {rest}" if rest else "No others are left"
-        raise Failure(f"no numbers in the columns {named(texts)}. {told}", 2)
+        advice = f"Try --features {rest}" if rest else "No other column is left"
+        raise Failure(f"the columns {named(texts)} are not numbers. {advice}", 2)
     for name in used:
         values = used[name].to_numpy(float, na_value=np.nan)
         wrong = np.flatnonzero(~np.isfinite(values))
         if len(wrong):
             raise Failure(
                 f"column {name!r} has {len(wrong)} missing or infinite values, the "
-                f"first in row {wrong[0] + 1}. Fill them, drop these rows, or leave "
-                "the column out by --features",
+                f"first in row {wrong[0] + 1}. Fill them, drop these rows, or choose "
+                "other columns with --features",
                 2,
             )
     used = used.astype(float)
@@ -230,5 +229,4 @@ def columns(frame, options):
 
 
 def named(names):
-    """Names as a text."""
     return ", ".join(repr(name) for name in names)

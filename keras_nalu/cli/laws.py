@@ -1,4 +1,4 @@
-"""`keras-nalu benchmark discovery`: how often known laws are found."""
+"""`keras-nalu benchmark discovery`: how often known laws are recovered."""
 
 import argparse
 import csv
@@ -8,63 +8,63 @@ import importlib.util
 from keras_nalu.benchmarks import discovery
 from keras_nalu.benchmarks.workers import completed
 from keras_nalu.cli.parsing import Failure, positive, share
-from keras_nalu.cli.running import warnings_in_one_line
+from keras_nalu.cli.running import install, warnings_in_one_line
 
 SUITE = "discovery"
 DESCRIPTION = "ArithmeticRegressor on 81 laws of physics and 22 classic ones"
 OPTIONS = ("noise", "columns", "digits", "rivals", "timeout", "set", "group")
-#: Options of the other suites that mean nothing here.
+#: Options that only the other suites have.
 OTHERS = ("operation", "steps", "threshold", "scheduler")
 ABSENT = argparse.SUPPRESS
 
 
 def add_options(add):
-    """The options of this suite alone; all are absent unless they are typed."""
+    """Adds the options that only this suite has; untyped ones are absent."""
     each = {"nargs": "+", "default": ABSENT}
-    add("--set", **each, choices=discovery.SETS, help="discovery: which laws")
-    add("--group", **each, choices=("M", "R", "S"), help="discovery: of which groups")
+    add("--set", **each, choices=discovery.SETS, help="discovery: sets of laws")
+    add("--group", **each, choices=("M", "R", "S"), help="discovery: groups of laws")
     add(
         "--noise",
         **each,
         type=share,
-        help="discovery: shares of the root mean square of y",
+        help="discovery: noise as shares of the root mean square of y",
     )
-    add("--columns", **each, type=int, help="discovery: irrelevant columns more")
+    add("--columns", **each, type=int, help="discovery: irrelevant columns to add")
     add(
         "--digits",
         default=ABSENT,
         type=int,
         choices=(6, 32),
-        help="discovery: 6 digits, or 32 for float32",
+        help="discovery: round data to 6 digits, or to float32 (32)",
     )
     add(
         "--rivals",
         **each,
         choices=[*discovery.METHODS][1:],
-        help="discovery: other packages on the same rows",
+        help="discovery: packages to compare with on the same rows",
     )
     add(
         "--timeout",
         default=ABSENT,
         type=positive,
-        help="discovery: seconds a law, of every package (60 unless given)",
+        help="discovery: seconds per law and package (default: 60)",
     )
 
 
 def refuse(options, names):
-    """Fail for an option of another suite."""
+    """Raises Failure for an option of another suite."""
     for name in names:
         if vars(options).get(name):
-            kind = "is for" if name in OPTIONS else "says nothing to"
-            raise Failure(f"--{name} {kind} `keras-nalu benchmark discovery`", 2)
+            suites = "only applies" if name in OPTIONS else "does not apply"
+            raise Failure(f"--{name} {suites} to the suite discovery", 2)
 
 
 def run(options):
-    """Run what has no rows yet, and print the tables of what was asked for."""
+    """Runs the trials without rows, and prints the tables of all."""
     refuse(options, OTHERS)
     for rival in vars(options).get("rivals", []):
         if importlib.util.find_spec(rival) is None:
-            raise Failure(f"{rival} is not installed. Try `pip install {rival}`")
+            raise Failure(f"{rival} is not installed. Try `{install(rival)}`")
     trials = asked(options)
     file = options.output / "discovery.csv"
     rows = [] if options.again else read(file)
@@ -77,7 +77,7 @@ def run(options):
         return
     if len(due) < len(trials):
         have = len(trials) - len(due)
-        print(f"{have} of {len(trials)} have rows already (or: --again)")
+        print(f"{have} of {len(trials)} have rows already; --again repeats them")
     workers = max(1, min(options.workers, len(due)))
     options.output.mkdir(parents=True, exist_ok=True)
     with warnings_in_one_line(), open(file, "a", newline="") as opened:
@@ -91,9 +91,9 @@ def run(options):
             writer.writerow(row)
             opened.flush()
             known[trial] = row
-            told = "exact" if row["exact"] else f"far error {row['far']:.1e}"
+            result = "exact" if row["exact"] else f"far error {row['far']:.1e}"
             print(
-                f"{ended}/{len(due)}  {trial.law}, {trial.method}: {told}, "
+                f"{ended}/{len(due)}  {trial.law}, {trial.method}: {result}, "
                 f"{row['seconds']:.2f} s",
                 flush=True,
             )
@@ -118,7 +118,7 @@ def asked(options):
         if law.group in given.get("group", "MRS")
     ]
     if not trials:
-        raise Failure(f"no law is called {' or '.join(options.only)}", 2)
+        raise Failure(f"no law of these sets is called {' or '.join(options.only)}", 2)
     return [
         dataclasses.replace(
             trial,
@@ -130,7 +130,7 @@ def asked(options):
 
 
 def read(file):
-    """The rows of a file, with numbers where there are numbers."""
+    """The rows of a CSV file, with the types of their values; none without a file."""
     if not file.exists():
         return []
     with open(file, newline="") as opened:
@@ -138,7 +138,6 @@ def read(file):
 
 
 def typed(text):
-    """A cell's value."""
     if text in ("True", "False"):
         return text == "True"
     for kind in int, float:
@@ -150,6 +149,6 @@ def typed(text):
 
 
 def trial_of(row):
-    """The trial that a row is about."""
+    """The trial that gave the row."""
     fields = dataclasses.fields(discovery.Trial)
     return discovery.Trial(**{field.name: row[field.name] for field in fields})

@@ -1,4 +1,4 @@
-"""How a command line is read, and how it fails."""
+"""Parsing of the command line, and its errors."""
 
 import argparse
 import contextlib
@@ -24,16 +24,30 @@ class Parser(argparse.ArgumentParser):
         for typed in sys.argv[1:] if args is None else args:
             option, equals, value = typed.partition("=")
             if equals and value == "--" and option.startswith("-"):
-                # Older versions of Python make an empty list of it.
+                # Older versions of Python parse it as an empty list.
                 self.error(f"argument {option}: expected a value, received '--'")
         return super().parse_args(args, namespace)
 
+    def parse_known_args(self, args=None, namespace=None):
+        options, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            # argparse leaves these to the parser above, which has another `--help`.
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return options, unknown
+
     def print_help(self, file=None):
-        # argparse keeps to itself that it could not.
+        # argparse hides errors of writing.
         (file or sys.stdout).write(self.format_help())
 
     def error(self, message):
         raise Failure(f"{message}. See `{self.prog} --help`", 2)
+
+
+class _Formatter(argparse.ArgumentDefaultsHelpFormatter):
+    def _get_help_string(self, action):
+        if action.default is None or action.default is False or action.default == ():
+            return action.help
+        return super()._get_help_string(action)
 
 
 class Version(argparse.Action):
@@ -43,19 +57,19 @@ class Version(argparse.Action):
 
 
 def command(commands, name, run, help, more):
-    """Adds a command that calls `run` with its options; returns what adds an option."""
+    """Adds a command that calls `run(options)`; returns its `add_argument`."""
     subparser = commands.add_parser(
         name,
         help=help,
         description=f"{help[0].upper()}{help[1:]}{more}",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=_Formatter,
     )
     subparser.set_defaults(run=run)
     subparser.add_argument(
         "--backend",
         choices=BACKENDS,
         default=argparse.SUPPRESS,
-        help="what Keras computes with (default: as Keras is configured)",
+        help="backend of Keras (default: as Keras is configured)",
     )
     return subparser.add_argument
 
@@ -86,7 +100,7 @@ def share(text):
 
 def path(text):
     try:
-        # The first is what the libraries below need, the second what the system does.
+        # Libraries encode paths as UTF-8, the system in its own encoding.
         text.encode()
         os.fsencode(text)
         if text and "\0" not in text:
@@ -94,6 +108,6 @@ def path(text):
     except UnicodeEncodeError:
         pass
     raise argparse.ArgumentTypeError(
-        f"expected a path, of characters that this system's settings (such as LANG) "
-        f"allow in names, received {text[:80]!r}"
+        f"expected a path of characters that the system's locale (LANG) can encode, "
+        f"received {text[:80]!r}"
     )

@@ -1,4 +1,4 @@
-"""What the commands share while they run: Keras itself, warnings, what to type next."""
+"""Importing Keras, printing warnings, and the commands to type next."""
 
 import contextlib
 import os
@@ -16,11 +16,11 @@ TRY_ANOTHER = f"Try --backend {BACKENDS[0]}"
 
 
 def import_keras(options):
-    """With the backend that the options ask for, and a first number computed by it."""
+    """Imports Keras with the backend of the options, and checks that it computes."""
     if "backend" in options:
         os.environ["KERAS_BACKEND"] = options.backend
     if not os.environ.get("KERAS_BACKEND"):
-        # Keras takes an empty one for none.
+        # Keras would look for a backend with an empty name.
         os.environ.pop("KERAS_BACKEND", None)
     try:
         with _ended_by_interrupts():
@@ -33,25 +33,26 @@ def import_keras(options):
                 keras.ops.zeros(1)
     except Exception as error:
         if isinstance(error, ModuleNotFoundError) and error.name in BACKENDS:
-            said = f"{error.name} is not installed. Try `pip install {error.name}`, or"
+            extra = f"keras-nalu[{error.name}]".replace("[tensorflow]", "")
+            reason = f"{error.name} is not installed. Try `{install(extra)}`, or"
         else:
-            # JAX asserts that there is a device, without a word.
-            said = f"{type(error).__name__} {error}".strip() + ". Try"
+            # The type counts, as JAX raises an AssertionError without a message.
+            reason = f"{type(error).__name__} {error}".strip() + ". Try"
         raise Failure(
-            f"Keras cannot compute as it is set to, by {_settings()}: {said} --backend "
-            f"{BACKENDS[0]}, or other settings"
+            f"Keras cannot compute with its settings ({_settings()}): {reason} "
+            f"--backend {BACKENDS[0]}, or other settings"
         ) from error
     if backend not in BACKENDS:
         raise Failure(
-            f"Keras is set, by {_settings()}, to {backend}, which cannot train. "
+            f"Keras is set ({_settings()}) to {backend}, which cannot train. "
             f"{TRY_ANOTHER}"
         )
 
 
 @contextlib.contextmanager
 def _ended_by_interrupts():
-    """Meanwhile Ctrl-C ends the process at once, even within an import, where Python
-    would notice it seconds later, and some libraries never."""
+    """Lets Ctrl-C end the process at once: Python handles it only after an import has
+    ended, and some libraries swallow it."""
     handler = signal.getsignal(signal.SIGINT)
     if handler is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -66,7 +67,8 @@ def _settings():
     folder = os.environ.get("KERAS_HOME") or Path.home() / ".keras"
     file = Path(folder) / "keras.json"
     settings = [f"{name}={os.environ[name]}" for name in names]
-    return " and ".join([*settings, *([str(file)] if file.exists() else [])])
+    settings += [str(file)] if file.exists() else []
+    return " and ".join(settings) or "the defaults"
 
 
 def expect_populations():
@@ -77,19 +79,29 @@ def expect_populations():
 
 
 def quoted(path):
-    """A path as this system's shell reads it."""
+    """The path, quoted for this system's shell."""
     if os.name == "nt":
         return subprocess.list2cmdline([str(path)])
     return shlex.quote(str(path))
 
 
 def command_line():
-    """What to type for this very program."""
+    """The command that starts this program."""
     return program("keras-nalu", "keras_nalu")
 
 
+def python():
+    """The command that starts this Python."""
+    return program(Path(sys.executable).name, "")
+
+
+def install(requirement):
+    """The command that installs a requirement for this Python."""
+    return f'{program("pip", "pip")} install "{requirement}"'
+
+
 def program(name, module):
-    """What to type for a program: it is beside Python where no venv is activated."""
+    """The command for a program beside Python, with its path if it is not on PATH."""
     if found := shutil.which(name):
         if Path(found).parent == Path(sys.executable).parent:
             return name

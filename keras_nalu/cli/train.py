@@ -1,4 +1,4 @@
-"""The command that trains: the notebook's NALU, once or with many seeds."""
+"""`keras-nalu train`: the notebook's NALU, with one seed or many."""
 
 import contextlib
 import dataclasses
@@ -28,24 +28,24 @@ def add_commands(commands):
         commands,
         "train",
         _train,
-        "train a NALU as the notebook does, and say what it learned",
-        ", how far it extrapolates beside an MLP, and how to look at it.",
+        "train the notebook's NALU and print its formula",
+        " and its errors inside and far outside of the training data, beside an MLP's.",
     )
     add("--operation", choices=OPERATIONS, default="multiply", help="what to learn")
     add("--size", type=positive, default=10000, help="rows of training data")
     add("--epochs", type=positive, default=200, help="passes over the data")
-    add("--batch-size", type=positive, default=10, help="rows in a step")
-    add("--learning-rate", type=rate, default=1e-3, help="of Adam")
+    add("--batch-size", type=positive, default=10, help="rows per step")
+    add("--learning-rate", type=rate, default=1e-3, help="rate of Adam")
     add("--seed", type=whole, default=0, help="the same seed repeats the run")
     add(
         "--population",
         type=positive,
         default=1,
         metavar="SIZE",
-        help="NALUs to train as one; the best is kept",
+        help="NALUs to train at once; the best is kept",
     )
-    add("--no-mlp", action="store_true", help="leave the MLP out")
-    add("--output", type=path, default=Path("logs"), help="gets a new folder a run")
+    add("--no-mlp", action="store_true", help="do not train the MLP")
+    add("--output", type=path, default=Path("logs"), help="parent of the new folder")
 
 
 def _train(options):
@@ -55,12 +55,12 @@ def _train(options):
         model = run.population(options.population) if many else run.nalu()
     except MemoryError:
         raise
-    except ValueError as error:  # of a population, on PyTorch
+    except ValueError as error:  # PyTorch trains no populations
         raise Failure(f"{error} Or try --backend tensorflow") from error
     folder = new_folder(options.output, options.operation)
     config = dataclasses.asdict(run) | {"population": options.population}
     (folder / SETTINGS).write_text(json.dumps(config) + "\n")
-    # Fifty pictures of the weights tell as much as one an epoch, in less time.
+    # A picture of the weights in every epoch would take most of the time.
     board = keras_nalu.TensorBoard(
         folder, config=config, kernel_freq=-(-run.epochs // 50)
     )
@@ -86,12 +86,11 @@ def _train(options):
             raise
         except KeyboardInterrupt:
             save()
-            message = f"interrupted; what was trained so far is saved as {saved}"
+            message = f"interrupted. The model so far is saved as {saved}"
             raise Failure(message, 130) from None
         if any(math.isnan(weights.sum()) for weights in kept.get_weights()):
             raise Failure(
-                "the training diverged: the weights are not numbers any more. "
-                f"{TRY_A_SMALLER_RATE}"
+                f"the training diverged: some weights are NaN. {TRY_A_SMALLER_RATE}"
             )
         members = f"{options.population} members, " * many
         print(
@@ -108,7 +107,6 @@ def _train(options):
 
 
 def _experiment(options):
-    """The experiment that the options ask for."""
     import_keras(options)
     from keras_nalu.benchmarks.notebook import Notebook
 
@@ -117,7 +115,7 @@ def _experiment(options):
 
 
 def _solved(history):
-    """Lines: how many members solved the task, and when."""
+    """Yields lines: how many members solved the task, and when."""
     from keras_nalu.benchmarks.statistics import wilson
 
     right = history.members["accuracy"] == 1
@@ -136,7 +134,7 @@ def _solved(history):
 
 
 def new_folder(output, name):
-    """A folder of its own for every run, for two that start in one second too."""
+    """Makes a new folder, also for two runs that start in the same second."""
     stem = f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
     for count in range(1, 1000):
         folder = output / (stem if count == 1 else f"{stem}-{count}")
@@ -148,7 +146,7 @@ def new_folder(output, name):
 
 @contextlib.contextmanager
 def _progress(epochs):
-    """Callbacks that show progress: a bar on a terminal, the notebook's lines else."""
+    """Yields callbacks: a progress bar on a terminal, else the notebook's lines."""
     if not sys.stdout.isatty():
         yield [keras_nalu.EpochLine(functools.partial(print, flush=True))]
         return

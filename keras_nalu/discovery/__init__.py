@@ -1,5 +1,5 @@
-"""From arrays to formulas. NumPy and SciPy do the search; Keras is imported by
-`ArithmeticRegressor.to_keras` alone."""
+"""From arrays to formulas. NumPy and SciPy do the search; only
+`ArithmeticRegressor.to_keras` imports Keras."""
 
 try:
     from keras_nalu.discovery.estimator import (
@@ -9,6 +9,6 @@ except ModuleNotFoundError as error:
     if error.name not in {"pandas", "scipy", "sklearn", "sympy", "threadpoolctl"}:
         raise
     raise ModuleNotFoundError(
-        f"ArithmeticRegressor needs {error.name}: pip install 'keras-nalu[regressor]'.",
+        f'ArithmeticRegressor needs {error.name}: pip install "keras-nalu[regressor]".',
         name=error.name,
     ) from error

@@ -1,4 +1,4 @@
-"""What a search is told as: the front of formulas, their texts, how sure it is."""
+"""The result of a search: a table of formulas, their texts, and a verdict."""
 
 import dataclasses
 import math
@@ -9,13 +9,13 @@ import pandas as pd
 from keras_nalu.discovery.forms import Form, rational, sum_of
 from keras_nalu.discovery.selection import UNDECIDED, depends, errors, linear, measured
 
-#: What is said where the residual still depends on X.
+#: The verdict if the residual still depends on X.
 NOT_IN_CLASS = (
-    "No formula of products, quotients, sums, powers and roots that was found fits: "
-    "what is left of y still depends on X. sin, exp and log are not known here."
+    "No formula of products, quotients, sums, powers and roots was found that fits: "
+    "the residual still depends on X. The search does not know sin, exp and log."
 )
 
-#: A law that has more constants that are no simple numbers is rare.
+#: Laws rarely have more constants that are not simple numbers.
 MOST_CONSTANTS = 4
 
 
@@ -41,8 +41,7 @@ def quoted(names):
 
 
 def text(form, names, digits):
-    """The shortest of the texts of a form: its brackets as they are, or with the
-    constant moved into one of them."""
+    """The form as text; the constant moves into a bracket if that is shorter."""
     import sympy
 
     symbols = quoted(names)
@@ -60,7 +59,7 @@ def text(form, names, digits):
 
 
 def digits_known(form, problem):
-    """How many digits of the constants the data carry, from 3 to 12."""
+    """How many digits of the constants the data determine, from 3 to 12."""
     error = errors(form, problem)
     with np.errstate(all="ignore"):
         share = error / np.abs(form.parameters)
@@ -71,12 +70,15 @@ def digits_known(form, problem):
 
 
 def verdict(form, problem):
-    """What a reader of the formula should know, or an empty text; `problem` has all
-    rows, weighed as y's digits ask."""
+    """A warning for the reader of the formula, or an empty text.
+
+    `problem` has all rows, and the weights of `discover.rounded`.
+    """
     constants, rows = int(measured(form).sum()), len(problem.y)
     if 2 * constants > rows:
         return (
-            f"The formula has {constants} constants for {rows} rows: it is not tested."
+            f"The formula has {constants} constants for {rows} rows: the data are too "
+            "few to test it."
         )
     if problem.exact(form, problem.digits):
         return ""
@@ -88,14 +90,14 @@ def verdict(form, problem):
         return NOT_IN_CLASS
     if constants > MOST_CONSTANTS and not (isinstance(form, Form) and linear(form)):
         return (
-            f"The formula has {constants} constants that are no simple numbers: it may "
-            "be an approximation, which fails outside of these data."
+            f"The formula has {constants} constants that are not simple numbers: it "
+            "may be an approximation that fails outside of these data."
         )
     return ""
 
 
 def undecided(candidates, best):
-    """The candidates that the data do not tell from the best."""
+    """The candidates that the data cannot distinguish from the best."""
     return [
         other
         for other in candidates

@@ -1,5 +1,5 @@
-"""From one column of answers to an `Answer`: rows merged and scaled, the outer tenth
-held out, columns screened, the search run, its formulas put into the user's units."""
+"""The search for one output: it merges and scales the rows, holds out the outer tenth,
+screens the columns, searches, and returns the formulas in the user's units."""
 
 import dataclasses
 import math
@@ -14,7 +14,7 @@ from keras_nalu.discovery.screen import screen
 from keras_nalu.discovery.search import search
 from keras_nalu.discovery.selection import Pool, measured, refit_free
 
-#: More rows than this are sampled for the search; the answer is refitted on all.
+#: The search samples this many rows; the constants are then refitted on all.
 MOST_ROWS = 10_000
 
 
@@ -80,7 +80,7 @@ def discover(X, y, weight, names, settings, clock, tell):
 
 
 def run(problem, whole, columns, settings, tell):
-    """The pool of formulas, and the columns that they are about."""
+    """The pool of formulas, and the indices of the columns that they use."""
     try:
         kept = screen(problem, settings.features)
     except TimeUpError:
@@ -93,15 +93,17 @@ def run(problem, whole, columns, settings, tell):
     try:
         search(problem, whole, pool, tell)
     except TimeUpError:
-        pass  # what was found so far is the answer
+        pass  # the pool keeps what was found so far
     except KeyboardInterrupt:
         problem.clock.stop()
     return pool, columns[kept]
 
 
 def merged(X, y, weight):
-    """Equal rows become one of their weights' sum, in one order whatever came; rows
-    of weight 0 are none. A weight of 2 is the row twice."""
+    """Sorted distinct rows, each with the sum of its weights; weights of mean 1.
+
+    A weight of 2 thus equals the row twice, and a weight of 0 drops the row.
+    """
     both = np.c_[X, y][weight > 0]
     rows, at = np.unique(both, axis=0, return_inverse=True)
     total = np.bincount(at.ravel(), weights=weight[weight > 0])
@@ -109,7 +111,7 @@ def merged(X, y, weight):
 
 
 def scales(values):
-    """A power of 2 for each column that is far from 1, else 1."""
+    """A power of 2 for each column whose magnitude is far from 1, else 1."""
     with np.errstate(all="ignore"):
         logs = np.where(values != 0, np.log2(np.abs(values)), np.nan)
     counted = np.maximum(np.isfinite(logs).sum(axis=0), 1)
@@ -118,7 +120,7 @@ def scales(values):
 
 
 def distinct_columns(X):
-    """Indices of the columns that are neither constant nor another one's copy."""
+    """Indices of the columns that are neither constant nor a copy of another."""
     seen: dict[bytes, int] = {}
     for i, column in enumerate(X.T):
         if (column != column[0]).any():
@@ -127,8 +129,11 @@ def distinct_columns(X):
 
 
 def inner_rows(X, weight):
-    """Which rows are not in the outer tenth: those that are farthest from the middle
-    in any column, by rank of log or value; all where there are fewer than 30."""
+    """Mask of the rows that are not in the outer tenth, (rows,).
+
+    The outer rows are those whose ranks are farthest from the middle of the columns.
+    Fewer than 30 rows are all inner.
+    """
     n, d = X.shape
     if n < 30 or d == 0:
         return np.ones(n, bool)
@@ -149,7 +154,7 @@ def sampled(problem, random):
 
 
 def rounded(problem):
-    """Where y was rounded to few digits, each row weighs by its own rounding."""
+    """Weights by the rounding of each y, if y was rounded to few digits."""
     if problem.digits <= problem.floor or not problem.scale:
         return problem
     weight = problem.weight / (problem.y**2 + (0.03 * problem.scale) ** 2)
@@ -157,8 +162,8 @@ def rounded(problem):
 
 
 def listed(pool, whole):
-    """The candidates of the table, the simplest first: the front, the best, those that
-    are undecided, a line and a power law."""
+    """The candidates of the table, the simplest first: the front, the best and its
+    undecided rivals, a line and a power law."""
     distinct = [c for c in pool.distinct() if math.isfinite(whole.mse(c.form))]
     distinct = distinct or pool.distinct()
     best = distinct[0]
@@ -183,14 +188,14 @@ def refitted(form, whole):
 
 
 def relative_error(form, problem):
-    """The root mean square of the error by that of y; NaN without rows."""
+    """The root mean square of the error divided by that of y; NaN without rows."""
     if not len(problem.y) or not problem.scale:
         return float("nan")
     return math.sqrt(problem.mse(form)) / problem.scale
 
 
 def scores(forms, losses, floor):
-    """PySR's score: how much log loss falls for one step of complexity."""
+    """PySR's score: the fall of the log loss per step of complexity."""
     result = [0.0]
     logs = np.log(np.maximum(losses, max(floor**2, 1e-300)))
     for i in range(1, len(forms)):

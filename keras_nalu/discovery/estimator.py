@@ -23,39 +23,38 @@ class ArithmeticRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
         y = c x^p prod_b (sum_k c_bk x^p_bk)^q_b
 
-    Exact linear algebra finds it in data without noise, and a root plus a rational
-    function, too; sparse regression and description length find it in data with noise.
-    Nothing is centred. It knows no sin, exp or log; where nothing that was found fits,
-    `verdict_` says so. In noise, no product of a sum and a root of another sum is
-    looked for.
+    In data without noise, exact linear algebra finds it, and also a root plus a
+    rational function. In data with noise, sparse regression proposes formulas, and the
+    shortest description chooses one. The search does not know sin, exp and log; if no
+    formula fits, `verdict_` says so.
 
     Args:
-        timeout: Seconds that `fit` may search, for all outputs together; what was found
-            until then is the answer. `None` is no limit. Ctrl-C ends the search, too.
-        noise: The noise of y as a share of its root mean square, where you know it: no
-            smaller error is explained. `None` estimates it.
+        timeout: Seconds that `fit` may search, for all outputs together; it returns
+            the best formula so far. `None` sets no limit. Ctrl-C ends the search, too.
+        noise: The noise of y as a share of its root mean square, if you know it: the
+            search explains no smaller error. `None` estimates it.
         model_selection: `"best"` takes the shortest description, `"accuracy"` the
             smallest loss.
-        exponent_step: Exponents are multiples of it: `0.5` or another `1 / whole`.
-        max_features: The most columns that the formula may use; `None` keeps 12 of more
-            than 8.
-        random_state: Seed of the sample of rows, where there are more than 10,000.
-        verbose: 1 shows in a terminal what is tried.
+        exponent_step: Exponents are multiples of it: 1, 1/2, 1/3, ..., 1/12.
+        max_features: The most columns that the formula may use; `None` keeps at most 12
+            if there are more than 8.
+        random_state: Seed for sampling rows, if there are more than 10,000.
+        verbose: 1 shows the stage of the search in a terminal.
 
     Attributes:
         formula_: The chosen formula as text, one line per output.
         equations_: A DataFrame of complexity, loss (mean square), score and equation,
             the simplest first; a list of them for several outputs.
-        undecided_: Texts of the formulas that the data do not tell from the chosen one;
-            a list of such lists for several outputs.
-        extrapolation_error_: Relative error of the formula of the inner rows on the
-            outer tenth of the data; NaN with fewer than 30 rows. An array for several
-            outputs.
-        verdict_: What is not explained, or an empty text; one line per output.
-        n_features_in_, feature_names_in_: As scikit-learn's.
+        undecided_: Texts of the formulas that the data cannot distinguish from the
+            chosen one; a list of such lists for several outputs.
+        extrapolation_error_: Relative error on the outer tenth of the data of the
+            formula that was fitted to the inner rows; NaN with fewer than 30 rows. An
+            array for several outputs.
+        verdict_: A warning about the formula, or an empty text; one line per output.
+        n_features_in_, feature_names_in_: As in scikit-learn.
 
     Raises:
-        ValueError: A parameter, X, y or the weights are not what is said here.
+        ValueError: A parameter, X, y or the weights are out of range.
 
     Example:
 
@@ -85,12 +84,12 @@ class ArithmeticRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         self.verbose = verbose
 
     def fit(self, X, y, sample_weight=None):
-        """Search a formula for each output.
+        """Search for a formula for each output.
 
         Args:
             X: Array or DataFrame, (rows, features), of finite numbers.
             y: (rows,) or (rows, outputs), finite.
-            sample_weight: (rows,); a weight of 2 is the row twice.
+            sample_weight: (rows,); a weight of 2 equals the row twice.
 
         Returns:
             The estimator.
@@ -104,8 +103,9 @@ class ArithmeticRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         weight = _check_sample_weight(sample_weight, X, dtype=np.float64)
         if (weight < 0).any() or np.sum(weight > 0) < 2:
             raise ValueError(
-                "sample_weight must be 0 or more, and more than 0 for two rows; its "
-                f"least is {weight.min()}, {np.sum(weight > 0)} are more than 0."
+                "sample_weight must be 0 or more, and more than 0 for two rows at "
+                f"least. Received: a minimum of {weight.min()}, and "
+                f"{np.sum(weight > 0)} rows above 0."
             )
         outputs = y.reshape(len(y), -1)
         self._single, self._flat = outputs.shape[1] == 1, y.ndim == 1
@@ -135,7 +135,6 @@ class ArithmeticRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         return self
 
     def _publish(self, target):
-        """Set the public attributes from the answers."""
         answers = self._answers
         labels = [str(target or "y")] if self._single else self._labels()
         self.formula_ = "\n".join(
@@ -157,7 +156,7 @@ class ArithmeticRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         return [f"x{i}" for i in range(self.n_features_in_)]
 
     def _each(self, read):
-        """What `read` gives for the output, or a list for several."""
+        """`read(answer)` of the one output, or a list for several."""
         values = [read(answer) for answer in self._answers]
         return values[0] if self._single else values
 
@@ -178,7 +177,7 @@ class ArithmeticRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
         Args:
             X: Array or DataFrame, (rows, features).
-            index: Row of `equations_`; `None` is the chosen one.
+            index: Row of `equations_`; `None` takes the chosen one.
         """
         forms = self._forms(index)
         X = validate_data(self, X, reset=False).astype(np.float64)
@@ -191,8 +190,7 @@ class ArithmeticRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         return self._each(lambda answer: answer.table.iloc[answer.best])
 
     def sympy(self, index=None):
-        """The formula as a SymPy expression, or a list of them; its symbols are the
-        columns' names."""
+        """The formula as a SymPy expression of the column names, or a list of them."""
         import sympy
 
         symbols = [sympy.Symbol(name) for name in self._fitted_names()]
@@ -219,13 +217,13 @@ class ArithmeticRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
     def to_keras(self, index=None, dtype=None):
         """A `keras_nalu.Model` of `RealNPU` and `Dense` that computes the formula.
 
-        It predicts the same up to the rounding of its dtype, trains on, is saved and
+        It predicts the same up to the rounding of its dtype, can be trained, saved and
         exported like any other, and takes inputs of shape (batch, features).
 
         Args:
-            index: Row of `equations_`; `None` is the chosen one.
-            dtype: Keras dtype; `None` is the default, to which Keras' `predict` casts
-                inputs; a call of the model does not.
+            index: Row of `equations_`; `None` takes the chosen one.
+            dtype: Keras dtype; `None` takes Keras' default. `predict` casts its inputs
+                to it, a call of the model does not.
         """
         from keras_nalu.discovery.to_keras import model
 
@@ -249,13 +247,13 @@ class ArithmeticRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             )
             if answer.undecided:
                 others = "; ".join(answer.undecided)
-                parts.append(f"The data do not tell it from: {others}")
+                parts.append(f"The data cannot distinguish it from: {others}")
             parts += [answer.verdict] if answer.verdict else []
         return "\n".join(parts)
 
 
 def check(asked):
-    """Raise for the first parameter of the estimator that cannot be."""
+    """Raise ValueError for the first invalid parameter of the estimator."""
     checks = {
         "timeout": (asked.timeout is None or real(asked.timeout, 0), "None or >= 0"),
         "noise": (asked.noise is None or real(asked.noise, 0), "None or >= 0"),
@@ -266,7 +264,7 @@ def check(asked):
         "exponent_step": (
             real(asked.exponent_step, 1 / 12)
             and abs(1 / asked.exponent_step - round(1 / asked.exponent_step)) < 1e-9,
-            "1, 0.5 or another 1 / whole number up to 12",
+            "1 divided by a whole number up to 12, such as 0.5",
         ),
         "max_features": (
             asked.max_features is None or whole(asked.max_features),
@@ -276,22 +274,21 @@ def check(asked):
     for name, (right, expected) in checks.items():
         if not right:
             raise ValueError(
-                f"{name} must be {expected}, not {getattr(asked, name)!r}."
+                f"{name} must be {expected}. Received: {getattr(asked, name)!r}."
             )
 
 
 def real(value, least):
-    """Whether it is a number of at least `least`."""
+    """Whether the value is a real number of at least `least`."""
     return isinstance(value, numbers.Real) and value >= least
 
 
 def whole(value):
-    """Whether it is a positive integer."""
+    """Whether the value is a positive integer."""
     return isinstance(value, numbers.Integral) and int(value) > 0
 
 
 def escaped(name):
-    """The name with LaTeX's special characters escaped."""
     special: dict[str, str] = {c: f"\\{c}" for c in "&%$#_{}"}
     special |= {"\\": r"\textbackslash{}", "^": r"\^{}", "~": r"\~{}"}
     return "".join(special[c] if c in special else c for c in name)

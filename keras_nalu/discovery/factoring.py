@@ -1,4 +1,4 @@
-"""Brackets of whole ratios, factored by SymPy."""
+"""Factoring brackets with rational coefficients, by SymPy."""
 
 import dataclasses
 import fractions
@@ -10,8 +10,8 @@ from keras_nalu.discovery.forms import Bracket, build, monomials
 
 
 def factored(form, X):
-    """The same form with the brackets factored, where the coefficients are ratios of
-    small whole numbers: the root of a square has one sign only after that."""
+    """The form with brackets factored whose coefficients are ratios of small whole
+    numbers. So sqrt((a - b)^2) becomes a - b, which may be negative."""
     brackets, constant = [], form.constant
     for bracket in form.brackets:
         parts = factors(bracket)
@@ -25,7 +25,7 @@ def factored(form, X):
 
 
 def positive(bracket, X):
-    """The bracket, or minus it where that is what has a root."""
+    """The bracket, or minus it if it has a root and is negative on most rows."""
     if bracket.power % 1 == 0:
         return bracket
     inner = monomials(X, bracket.exponents) @ bracket.coefficients
@@ -34,8 +34,8 @@ def positive(bracket, X):
 
 
 def factors(bracket):
-    """The scale (of either sign) and the brackets that one bracket is made of, or
-    None if it does not factor. Under a root only squares are split off."""
+    """The absolute scale and the factors of a bracket, or None if it does not factor.
+    From under a root only squares are taken."""
     import sympy
 
     exact = [ratio(c) for c in bracket.coefficients]
@@ -72,7 +72,7 @@ def factors(bracket):
 
 @functools.cache
 def ratio(value):
-    """A SymPy rational of a small denominator within 1e-9 of the value, or None."""
+    """A SymPy rational with a small denominator within 1e-9 of the value, or None."""
     import sympy
 
     close = fractions.Fraction(value).limit_denominator(1000)

@@ -1,4 +1,4 @@
-"""The picture of a fit: predicted against true, inside and on the outer edge."""
+"""A plot of a fit: predicted against true, inside and on the outer edge."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -9,8 +9,7 @@ from keras_nalu.discovery.discover import inner_rows
 def predicted_against_true(model, X, y):
     """A figure of a fitted `ArithmeticRegressor` of one output.
 
-    The rows that the search saw have one colour, those of the outer tenth another; on
-    the line prediction and truth are equal.
+    The outer tenth of the rows, which the search did not see, has another colour.
 
     Args:
         model: The estimator.

@@ -1,8 +1,8 @@
-"""The one class of forms in which a formula is sought.
+"""The class of formulas that the search covers.
 
     y = c * x^p * prod_b (sum_k c_bk x^p_bk)^q_b
 
-A bracket's first coefficient is 1; exponents of x and q are multiples of the step.
+The first coefficient of a bracket is 1; p and q are multiples of `exponent_step`.
 """
 
 import dataclasses
@@ -42,7 +42,7 @@ class Form:
 
     @property
     def parameters(self):
-        """All constants that are free: (1 + sum of bracket sizes - brackets,)."""
+        """All free constants: the first one, and each bracket's but its leading 1."""
         inner = [bracket.coefficients[1:] for bracket in self.brackets]
         return np.concatenate([[self.constant], *inner])
 
@@ -58,7 +58,7 @@ class Form:
 
     @property
     def terms(self):
-        """(bracket, term) of each of `parameters` but the constant."""
+        """(bracket, term) of each of `parameters` after the first."""
         return [
             (b, k)
             for b, bracket in enumerate(self.brackets)
@@ -76,8 +76,7 @@ class Form:
         return build(self.constant, self.exponents, brackets)
 
     def __call__(self, X):
-        """The formula's value for each row of X, of shape (rows,); NaN outside of
-        its domain."""
+        """The values, (rows,); NaN outside of the formula's domain."""
         with np.errstate(all="ignore"):
             y = self.constant * monomials(X, self.exponents)[:, 0]
             for bracket in self.brackets:
@@ -101,7 +100,7 @@ class Form:
 
     @property
     def powers(self):
-        """Every (exponent, of one variable or bracket) that a reader sees."""
+        """The exponents of all variables, and those of brackets that are not 1."""
         seen = [p for p in self.exponents if p]
         for bracket in self.brackets:
             seen += [p for p in bracket.exponents.ravel() if p]
@@ -110,21 +109,21 @@ class Form:
 
     @property
     def complexity(self):
-        """Constants other than 1, and variables, each as often as it stands; a power
-        other than 1 counts once more."""
+        """The number of constants other than 1, of occurrences of variables, and of
+        powers other than 1."""
         constants = np.sum(np.abs(self.parameters) != 1)
         return int(constants + sum(1 + (p != 1) for p in self.powers)) or 1
 
     @property
     def used(self):
-        """Indices of the variables that stand in it."""
+        """Indices of the variables that the formula contains."""
         total = np.abs(self.exponents)
         for bracket in self.brackets:
             total = total + np.abs(bracket.exponents).sum(axis=0)
         return np.flatnonzero(total)
 
     def widen(self, columns, width):
-        """The same form in `width` variables, its own being `columns` of them."""
+        """The same form in `width` variables; its present ones become `columns`."""
 
         def spread(exponents):
             wide = np.zeros((*exponents.shape[:-1], width))
@@ -138,7 +137,7 @@ class Form:
         return Form(self.constant, spread(self.exponents), brackets)
 
     def rescale(self, x_scale, y_scale):
-        """The form of `y_scale * y` in `x_scale * x`."""
+        """The form that gives `y_scale * y` for `x_scale * x`."""
         brackets = [
             dataclasses.replace(
                 bracket,
@@ -162,23 +161,22 @@ class Form:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Sum:
-    """A formula that is a sum of forms: what algebra finds of a root plus a term."""
+    """A sum of forms, such as a root plus a rational function."""
 
     parts: tuple[Form, ...]
     brackets = ()
 
     @property
     def parameters(self):
-        """Those of all parts, in their order."""
+        """The free constants of all parts, in their order."""
         return np.concatenate([part.parameters for part in self.parts])
 
     def replace(self, parameters):
         """The same structure with other constants."""
         ends = np.cumsum([len(part.parameters) for part in self.parts])[:-1]
         split = np.split(parameters, ends)
-        return Sum(
-            tuple(p.replace(own) for p, own in zip(self.parts, split, strict=True))
-        )
+        pairs = zip(self.parts, split, strict=True)
+        return Sum(tuple(part.replace(values) for part, values in pairs))
 
     def __call__(self, X):
         """The values, (rows,)."""
@@ -192,20 +190,20 @@ class Sum:
 
     @property
     def powers(self):
-        """Those of all parts."""
+        """The exponents of all parts."""
         return [power for part in self.parts for power in part.powers]
 
     @property
     def complexity(self):
-        """Those of the parts together."""
+        """The sum of the parts' complexities."""
         return sum(part.complexity for part in self.parts)
 
     def widen(self, columns, width):
-        """As that of a form."""
+        """As `Form.widen`."""
         return Sum(tuple(part.widen(columns, width) for part in self.parts))
 
     def rescale(self, x_scale, y_scale):
-        """As that of a form."""
+        """As `Form.rescale`."""
         return Sum(tuple(part.rescale(x_scale, y_scale) for part in self.parts))
 
     def sympy(self, symbols, digits=None):
@@ -224,7 +222,7 @@ def product(exponents, symbols):
 
 
 def sum_of(bracket, scale, symbols, digits=None):
-    """The SymPy sum in a bracket, times a number."""
+    """`scale` times the SymPy sum inside a bracket."""
     import sympy
 
     pairs = zip(scale * bracket.coefficients, bracket.exponents, strict=True)
@@ -232,8 +230,8 @@ def sum_of(bracket, scale, symbols, digits=None):
 
 
 def build(constant, exponents, brackets):
-    """A `Form` in normal order: common monomials and first coefficients go before
-    the brackets, brackets of one term are no brackets, equal ones are joined."""
+    """A `Form` in canonical order: common monomials and first coefficients move before
+    the brackets, brackets of one term are multiplied out, equal brackets are joined."""
     exponents = np.array(exponents, float)
     merged: dict[bytes, Bracket] = {}
     for bracket in brackets:
@@ -242,7 +240,7 @@ def build(constant, exponents, brackets):
         order = np.lexsort([*inner.T, np.abs(inner).sum(axis=1)])
         inner, coefficients = inner[order], bracket.coefficients[order]
         if bracket.power % 1 and coefficients[0] < 0 < coefficients.max():
-            # The root is that of a positive number: a positive term leads.
+            # The first coefficient is taken out of the root, so it must be positive.
             leader = np.flatnonzero(coefficients > 0)[0]
             order = np.r_[leader, np.delete(np.arange(len(coefficients)), leader)]
             inner, coefficients = inner[order], coefficients[order]

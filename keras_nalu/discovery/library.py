@@ -1,4 +1,4 @@
-"""Sparse sums of columns of a library, by beam search on their Gram matrix."""
+"""Sparse sums of candidate columns, by beam search on their Gram matrix."""
 
 import numpy as np
 
@@ -33,8 +33,8 @@ class Beam:
         return found, inverse, self.total - float(found @ self.right[chosen])
 
     def grow(self, support):
-        """The squared error with each column more, infinite where it depends on the
-        others, of shape (columns,)."""
+        """The squared error after adding each column, (columns,); infinite for columns
+        that depend linearly on the support."""
         chosen = list(support)
         if not chosen:
             gain = self.right**2
@@ -52,8 +52,10 @@ class Beam:
         return error
 
     def search(self, most, width, check=lambda: None):
-        """Pairs (squared error, support) of every size up to `most`: the best of each
-        size after taking out and putting in columns while it helps."""
+        """{size: {support: squared error}} of the best supports up to `most` columns.
+
+        The three best of each size are improved by `exchange`.
+        """
         best: dict[int, dict[tuple, float]] = {0: {(): self.total}}
         states = [()]
         for size in range(1, most + 1):
@@ -74,8 +76,10 @@ class Beam:
         return best
 
     def eliminate(self, most):
-        """Pairs (squared error, support) on the way down from all columns, the least
-        important leaving first: what greedy growth misses where columns are alike."""
+        """{size: {support: squared error}}, removing the least important column first.
+
+        It finds supports that greedy growth misses if columns are correlated.
+        """
         kept = np.flatnonzero(~self.empty)
         if not np.isfinite(self.gram).all():
             return {}
@@ -86,7 +90,7 @@ class Beam:
         while len(kept) > 0:
             if len(kept) <= most:
                 path[len(kept)] = {tuple(int(j) for j in kept): error}
-            diagonal = np.maximum(np.diag(inverse), 1e-12)  # at least 1, but rounding
+            diagonal = np.maximum(np.diag(inverse), 1e-12)  # >= 1 without rounding
             cost = found**2 / diagonal
             i = int(np.argmin(cost))
             error += float(cost[i])
@@ -100,7 +104,7 @@ class Beam:
         return path
 
     def exchange(self, support, error):
-        """The support after swaps of one column while the error falls."""
+        """The support after swapping single columns while the error falls."""
         while len(support) > 1:
             trials = []
             for i in support:

@@ -2,8 +2,8 @@
 
 N(u) - z D(u) = 0 for z = g or g^2: its coefficients span the null space of the columns
 [monomials, -z monomials]. The columns are taken in the order of their degree; the
-first that depends on those before it gives the relation of the lowest degree, which
-has no common factor to spare. Likewise C + g B + g^2 A = 0 gives the sums of a root and
+first that depends on those before it gives the relation of the lowest degree, in which
+N and D have no common factor. Likewise C + g B + g^2 A = 0 gives the sums of a root and
 a rational function.
 """
 
@@ -21,17 +21,17 @@ from keras_nalu.discovery.powers import (
     total_degree,
 )
 
-#: A relation of more terms, or of more constants that are no simple numbers, is an
-#: approximation: eleven of them give exp(x) on 0..1 to 13 digits.
+#: A relation of more terms, or of more constants that are not simple numbers, is taken
+#: for an approximation: eleven such constants give exp(x) on 0..1 to 13 digits.
 MOST_TERMS = 30
 MOST_CONSTANTS = 6
 
 
 def relations(problem):
-    """Forms that are exact on every row of the problem.
+    """Yields forms that are exact on every row of the problem.
 
-    Small boxes of all reductions come before large ones: an approximation of high
-    degree must not be met before the relation.
+    Small sets of exponents come first, so that no approximation of high degree is
+    found before the law.
     """
     few = problem.rows(spread_rows(len(problem.y), 1500))
     d = problem.X.shape[1]
@@ -48,7 +48,7 @@ def relations(problem):
         tasks += new
         for size, _, box, reduction in new:
             if i == 0 and size > 40:
-                break  # first those that take no time
+                break  # try the fast ones first
             yield from exact(problem, solutions(few, reduction, box))
     if problem.step < 1:
         for size, _, box, reduction in sorted(tasks, key=lambda task: task[:2]):
@@ -57,7 +57,7 @@ def relations(problem):
 
 
 def exact(problem, forms):
-    """Those forms that are exact and have few constants that are not simple."""
+    """Yields the forms that are exact and have few constants that are not simple."""
     for form in forms:
         measured = [c for c in form.parameters if simple(c, 1e-7) is None]
         if len(measured) <= MOST_CONSTANTS and problem.exact(form):
@@ -65,7 +65,7 @@ def exact(problem, forms):
 
 
 def solutions(problem, reduction, exponents):
-    """The forms that one box of exponents gives."""
+    """Yields the forms that one set of exponents gives."""
     applied = reduction.apply(problem)
     if applied is None:
         return
@@ -80,7 +80,7 @@ def solutions(problem, reduction, exponents):
 
 
 def quadratics(problem, reduction, exponents):
-    """The sums of a root and a rational function that one box of exponents gives."""
+    """Yields the sums of a root and a rational function of one set of exponents."""
     applied = reduction.apply(problem)
     if applied is None:
         return
@@ -100,14 +100,14 @@ def quadratics(problem, reduction, exponents):
 
 
 def times(first, second, scale):
-    """The scaled product of two polynomials, (coefficients, exponents)."""
+    """The scaled product of two polynomials, each (coefficients, exponents)."""
     width = first[1].shape[1]
     exponents = (first[1][:, None] + second[1]).reshape(-1, width)
     return scale * np.outer(first[0], second[0]).ravel(), exponents
 
 
 def added(first, second):
-    """The sum of two polynomials, without the terms that are rounding."""
+    """The sum of two polynomials; terms of the size of rounding are dropped."""
     both = np.concatenate([first[1], second[1]])
     exponents, at = np.unique(both, axis=0, return_inverse=True)
     total = np.bincount(at.ravel(), weights=np.r_[first[0], second[0]])
@@ -116,7 +116,7 @@ def added(first, second):
 
 
 def boxes(k, rows):
-    """Sets of exponents of k variables, small ones first."""
+    """Sets of exponents of k variables, the smallest first."""
     limit = min(rows // 2, 1400) // 2
     found = []
     for degree in range(1, 9):
@@ -130,13 +130,16 @@ def boxes(k, rows):
 
 
 def null_vectors(u, factors, exponents):
-    """The relations sum_j factor_j P_j(u) = 0 that hold, simplest first: pairs of
-    coefficients and exponents for every j; none is zero, the last is positive."""
+    """Yields the relations sum_j factor_j P_j(u) = 0, the simplest first.
+
+    Each is a list of (coefficients, exponents), one for every P_j. No P_j is zero, and
+    the last is positive on most rows.
+    """
     columns = monomials(u, exponents)
     both = np.concatenate([np.c_[factor] * columns for factor in factors], axis=1)
     k = len(exponents)
     degrees = exponents.sum(axis=1)
-    # The same degree in u: the first polynomial's first.
+    # Among columns of the same degree, those of the first polynomial come first.
     steps = np.arange(len(factors)) / len(factors)
     order = np.argsort((degrees + steps[:, None]).ravel(), kind="stable")
     norm = np.sqrt((both**2).mean(axis=0))
@@ -159,7 +162,7 @@ def null_vectors(u, factors, exponents):
         parts = [support // k == j for j in range(len(factors))]
         if not all(part.any() for part in parts):
             continue
-        # The denominator is positive, for the roots' sake.
+        # The denominator must be positive, as a root is taken of it.
         below = columns[:, support[parts[-1]] % k] @ coefficients[parts[-1]]
         coefficients = coefficients * np.sign(np.median(below))
         yield [(coefficients[part], exponents[support[part] % k]) for part in parts]
@@ -171,7 +174,7 @@ def spread_rows(n, wanted):
 
 
 def sparsest(scaled, support, vector):
-    """Drop the entries that are rounding, and refit, while the relation holds."""
+    """The relation with as many small entries dropped as it allows, or None."""
     for threshold in 1e-7, 1e-5, 1e-9, 1e-3:
         kept, found = support, vector
         while True:
@@ -190,7 +193,7 @@ def sparsest(scaled, support, vector):
 
 
 def signed(form, problem):
-    """The form, or minus it, whichever has the sign of y."""
+    """The form or its negative, whichever has the sign of y."""
     values = form(problem.X)
     if np.nansum(values * problem.y) < 0:
         return Form(-form.constant, form.exponents, form.brackets)

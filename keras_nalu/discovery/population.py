@@ -1,12 +1,12 @@
-"""The search by a population, for what no linear algebra expresses: products of sums
-under different powers, in noise.
+"""The search by a population for products of sums under different powers, in noise,
+which linear algebra does not reach.
 
     g = c u^p prod_b (1 + sum_k c_bk u^p_bk)^q_b
 
-Members of one program are trained at once by Levenberg-Marquardt with an analytic
-Jacobian; they differ in where they begin and in the powers q, which stay. Then, round
-by round, the exponents that are nearest to multiples of the step are rounded and kept,
-and the rest is trained again.
+Levenberg-Marquardt with an analytic Jacobian trains all members at once. They differ in
+their initial values and in the powers q, which stay fixed. Then, in several rounds, the
+exponents nearest to multiples of `exponent_step` are rounded and fixed, and the rest is
+trained again.
 """
 
 import numpy as np
@@ -15,14 +15,13 @@ from keras_nalu.discovery.forms import Bracket, build
 
 BRACKETS, TERMS = 2, 1
 MEMBERS, ROWS, STEPS, ROUNDS, STEPS_A_ROUND = 96, 500, 30, 6, 10
-#: Share of the free exponents that a round rounds.
+#: Share of the free exponents that each round fixes.
 ROUNDED = 0.45
 LARGEST = 6.0
 
 
 def forms(task):
-    """The likeliest forms of a task (a reduction of the problem); none where u is not
-    positive."""
+    """At most four forms with the lowest loss for a task; none unless u is positive."""
     if not (task.u > 0).all():
         return []
     rows = np.random.default_rng(0).permutation(len(task.g))[:ROWS]
@@ -34,7 +33,7 @@ def forms(task):
         for _ in range(STEPS_A_ROUND):
             members.step()
     found = [members.form(i) for i in np.argsort(members.loss)[:8]]
-    step = task.problem.step  # a power of a power may be none of its multiples
+    step = task.problem.step  # the power of a power may not be a multiple of it
     return [form for form in found if not (form.exponents / step % 1).any()][:4]
 
 
@@ -53,7 +52,7 @@ class Members:
         random = np.random.default_rng(0)
         powers = [1.0, -1.0, *([step, -step] if step < 1 else [])]
         parts = [np.ones((MEMBERS, 1)), random.normal(0, 0.7, (MEMBERS, d))]
-        kinds = [0, *[1] * d]  # 1 is an exponent, 2 a power that stays
+        kinds = [0, *[1] * d]  # 0: coefficient, 1: exponent, 2: fixed power
         for _ in range(BRACKETS):
             shape = MEMBERS, TERMS * d
             near = random.choice([-2, -1, 0, 0, 0, 1, 2], shape)
@@ -88,14 +87,14 @@ class Members:
         return values[:, :1], values[:, 1 : 1 + d], found
 
     def outputs(self, values):
-        """The outputs (m, rows), and what the Jacobian needs of every bracket."""
+        """The outputs (m, rows), and the parts of every bracket for the Jacobian."""
         c, p, found = self.split(values)
         y = c * np.exp(np.clip(p @ self.L.T, -50, 50))
         parts = []
         for coefficients, exponents, power in found:
             terms = np.exp(np.clip(exponents @ self.L.T, -50, 50))
             inner = 1 + np.einsum("mk,mkn->mn", coefficients, terms)
-            inner = np.maximum(inner, 1e-3)  # powers are of what is positive
+            inner = np.maximum(inner, 1e-3)  # a root needs a positive base
             y = y * inner**power
             parts.append((coefficients, terms, inner, power))
         return y, parts
@@ -120,7 +119,7 @@ class Members:
         return y, np.concatenate(columns, axis=2)
 
     def step(self):
-        """One step of Levenberg-Marquardt of every member; three tries."""
+        """One Levenberg-Marquardt step of every member, with at most three dampings."""
         self.task.problem.clock.check()
         with np.errstate(all="ignore"):
             y, jacobian = self.jacobian()
@@ -146,7 +145,7 @@ class Members:
                 break
 
     def round(self):
-        """Round the exponents that are nearest to a multiple of the step."""
+        """Fix the free exponents nearest to a multiple of the step at that multiple."""
         step = self.task.problem.step
         near = np.round(self.values / step) * step
         free = self.exponents & ~self.fixed

@@ -1,5 +1,4 @@
-"""A line and a power law, which every table has, and what is left of y when the
-powers that every term shares are divided out."""
+"""The least-squares line and power law, and reductions of y to fewer variables."""
 
 import dataclasses
 import itertools
@@ -10,23 +9,34 @@ from keras_nalu.discovery.forms import Bracket, Form, build, monomials
 
 
 def line(problem):
-    """y = b + sum_i a_i x_i by least squares."""
+    """y = b + sum_i a_i x_i by least squares, without the terms that are rounding.
+
+    A term is rounding if it changes y by less than `problem.floor` of y's size; b
+    absorbs the mean of its column.
+    """
     d = problem.X.shape[1]
     design = np.c_[np.ones(len(problem.X)), problem.X]
+    spread = np.r_[1.0, np.ptp(problem.X, axis=0)]
     root = np.sqrt(problem.weight)
     scale = np.abs(design).max(axis=0)
     scale[scale == 0] = 1
-    found = np.linalg.lstsq(design / scale * root[:, None], problem.y * root)[0]
-    kept = np.abs(found) > 1e-13 * np.abs(found).max()  # the others are rounding
+    kept = np.ones(d + 1, bool)
+    found = np.zeros(d + 1)
+    for _ in range(2):
+        columns = design[:, kept] / scale[kept] * root[:, None]
+        found[kept] = np.linalg.lstsq(columns, problem.y * root)[0] / scale[kept]
+        kept &= np.abs(found) * spread > problem.floor * problem.scale
     if not kept.any():
         return Form(0.0, np.zeros(d))
     exponents = np.r_[np.zeros((1, d)), np.eye(d)][kept]
-    return build(1.0, np.zeros(d), [Bracket((found / scale)[kept], exponents, 1.0)])
+    return build(1.0, np.zeros(d), [Bracket(found[kept], exponents, 1.0)])
 
 
 def power_laws(problem):
-    """y = c x^p by least squares of log|y| on log|x|, the exponents rounded to the
-    step; weighted evenly, and by y^2, which is right where the noise is added."""
+    """Yields y = c x^p by least squares of log|y| on log|x|; p is rounded to the step.
+
+    The rows have equal weights (right for relative noise), then y^2 (additive noise).
+    """
     used = positive(problem)
     if used is None:
         return
@@ -36,7 +46,7 @@ def power_laws(problem):
     for weight in problem.weight[rows], problem.weight[rows] * problem.y[rows] ** 2:
         root = np.sqrt(weight / weight.max())
         found = np.linalg.lstsq(design * root[:, None], target * root, rcond=1e-10)[0]
-        for _ in range(5):  # noise of y is noise of y, not of log y
+        for _ in range(5):  # reweighted, as the noise is added to y, not to log y
             mean = np.exp(np.clip(design @ found, -300, 300))
             answer = np.abs(problem.y[rows])
             response = design @ found + np.clip((answer - mean) / mean, -1, 1)
@@ -57,7 +67,8 @@ def power_laws(problem):
 
 
 def positive(problem):
-    """log|x|, log|y| and the rows where both are finite, or None for too few."""
+    """log|x|, log|y| and the mask of the rows where both are finite, or None if these
+    are too few."""
     rows = (problem.y != 0) & (problem.X != 0).all(axis=1)
     if rows.sum() < problem.X.shape[1] + 2:
         return None
@@ -68,15 +79,15 @@ def positive(problem):
 class Reduction:
     """y = x^shared * g(u), u_j = x^groups_j: g has fewer variables than y.
 
-    A variable that enters y as a pure power is in `shared` alone; variables that act
-    as a product, as units make them do, are one u.
+    A variable that only multiplies y by a power is in `shared` alone; variables that
+    enter only as a product, as dimensional analysis makes them, form one u.
     """
 
     shared: np.ndarray
     groups: np.ndarray
 
     def apply(self, problem):
-        """u (rows, k), g (rows,) and x^shared (rows,), or None where not finite."""
+        """u (rows, k), g (rows,) and x^shared (rows,), or None if any is not finite."""
         u = monomials(problem.X, self.groups)
         outer = monomials(problem.X, self.shared)[:, 0]
         with np.errstate(all="ignore"):
@@ -96,13 +107,13 @@ class Reduction:
 
 
 def identity(d):
-    """No reduction."""
+    """The reduction that keeps all d variables."""
     return Reduction(np.zeros(d), np.eye(d))
 
 
 def kinds(problem):
-    """How the smooth fit looks at y: log y evenly, log y by y^2 (right where noise is
-    added), and y itself where it has both signs."""
+    """The kinds of smooth fit: of log|y| with equal weights ("relative") or weights y^2
+    ("absolute"), and of y itself if it has both signs ("signed")."""
     both = (problem.y > 0).any() and (problem.y < 0).any()
     return ("relative", "absolute", "signed") if both else ("relative", "absolute")
 
@@ -110,11 +121,11 @@ def kinds(problem):
 def reductions(problem, kind, slack=0.5):
     """Ways to write y with fewer variables, the fewest first, `identity` last.
 
-    y (or log|y|) is fitted by a polynomial in log|x|. Where sum_i a_i x_i dy/dx_i =
-    b y, y is a power along a, of a unit so to say, and needs one variable less: the
-    products that a leaves alone. This is repeated with the variables that are left. An
-    F test accepts each step, or that the error grows by less than the share `slack`:
-    the polynomial's own error is no noise. The search only looks there first.
+    y (or log|y|) is fitted by a polynomial in log|x|. If sum_i a_i x_i dy/dx_i = b y,
+    scaling x_i by t^a_i scales y by t^b, so that y needs one variable less: products of
+    x that this scaling does not change. This is repeated with these products. A step is
+    accepted by an F test, or if the error grows by less than the share `slack`, as the
+    polynomial is not exact either. The reductions only order the search.
     """
     d = problem.X.shape[1]
     found = [identity(d)]
@@ -126,8 +137,10 @@ def reductions(problem, kind, slack=0.5):
 
 
 class Smooth:
-    """A polynomial of log|g| or, signed, of g, in log u, or in u where u has both
-    signs; and its gradient by log u."""
+    """A polynomial fit of log|g|, or of g if signed, and its gradient by log u.
+
+    Its variables are log u, or u for those that have both signs.
+    """
 
     def __init__(self, problem, L, kind, reduction, degree=None):
         self.logarithmic = kind != "signed"
@@ -142,7 +155,7 @@ class Smooth:
         scale = np.maximum(np.abs(u).mean(axis=0), 1e-300)
         both = (u < 0).any(axis=0)
         self.L = np.where(both, u / scale, L @ reduction.groups.T)
-        self.slope = np.where(both, self.L, 1.0)  # of the coordinate by log u
+        self.slope = np.where(both, self.L, 1.0)  # d variable / d log u
         self.L = self.L - self.L.mean(axis=0)
         n, k = self.L.shape
         self.degree = degree or max(
@@ -153,7 +166,7 @@ class Smooth:
         self.fit(design, target)
         sign = np.sign(problem.y @ weight)
         if kind == "absolute" and np.mean(np.sign(problem.y) == sign) > 0.7:
-            for _ in range(3):  # the noise is that of y, not of its logarithm
+            for _ in range(3):  # reweighted, as the noise is added to y, not to log y
                 mean = np.exp(np.clip(self.values, -300, 300))
                 ratio = np.clip(sign * problem.y / outer / mean - 1, -1, 1)
                 target = self.values + ratio
@@ -165,13 +178,13 @@ class Smooth:
         self.free = n - len(self.powers)
 
     def fit(self, design, target):
-        """The weighted least squares of the target."""
+        """Fit the target by weighted least squares."""
         weighted = design * self.root[:, None]
         self.found = np.linalg.lstsq(weighted, target * self.root, rcond=1e-10)[0]
         self.values = design @ self.found
 
     def gradient(self):
-        """The derivatives by log u, of shape (rows, k)."""
+        """The derivatives by log u, (rows, k)."""
         columns = []
         for i, power in enumerate(self.powers.T):
             lower = self.powers.copy()
@@ -180,14 +193,15 @@ class Smooth:
         return np.stack(columns, axis=1) * self.slope
 
     def explains(self, full, slack):
-        """Whether it is no worse than the fit in all variables, or not much worse."""
+        """Whether its error is about that of `full`, the fit with one variable more."""
         extra = max(self.free - full.free, 1)
         error = full.rss / max(full.free, 1)
         allowed = max(4 * extra * error, slack * full.rss, 2e-8 * slack * full.total)
         return self.rss - full.rss < allowed
 
     def invariances(self):
-        """Pairs a, (k,), and b, the likeliest and shortest first."""
+        """Pairs of whole numbers a, (k,), and b with sum_i a_i u_i dg/du_i = b g, the
+        best and shortest first."""
         outer = np.abs(self.L / (self.L.std(axis=0) + 1e-300)).max(axis=1)
         inner = outer <= np.quantile(outer, 0.6)
         gradient, root = self.gradient()[inner], self.root[inner, None]
@@ -215,7 +229,7 @@ class Smooth:
 
 
 def deflations(problem, L, kind, slack):
-    """Reductions, each with one variable less than the one before."""
+    """Yields reductions, each with one variable less than the one before."""
     reduction = identity(L.shape[1])
     smooth = Smooth(problem, L, kind, reduction)
     while smooth.degree > 1 and len(reduction.groups) > 1:
@@ -234,7 +248,7 @@ def deflations(problem, L, kind, slack):
 
 
 def reduce(reduction, a, b, problem):
-    """The reduction with one variable less, by the invariance a and its degree b."""
+    """The reduction with one variable less by the invariance (a, b), or None."""
     chosen = np.flatnonzero(a)
     signed = (problem.X < 0).any(axis=0)
     odd = (reduction.groups[chosen][:, signed] % 2).any(axis=1)
@@ -255,7 +269,7 @@ def reduce(reduction, a, b, problem):
 
 
 def integers(vector, tolerance):
-    """The vector times what makes it whole and short, or None."""
+    """The multiple of the vector that is close to small whole numbers, or None."""
     for times in 1, 2, 3, 4, 6:
         scaled = vector / np.abs(vector).max() * times
         if np.abs(scaled - np.round(scaled)).max() < tolerance:
@@ -264,8 +278,8 @@ def integers(vector, tolerance):
 
 
 def shortened(rows, signed):
-    """The same lattice by shorter vectors: differences of pairs while they are
-    shorter; the first entry of each is positive, of signed variables if there are."""
+    """A basis of the same lattice with shorter vectors, by sums and differences of
+    pairs. The first entry of each is positive; entries of signed variables go first."""
     rows = np.array(rows)
     while True:
         length = np.abs(rows).sum(axis=1)
@@ -285,7 +299,7 @@ def shortened(rows, signed):
 
 
 def total_degree(d, degree):
-    """All exponents of d variables of at most `degree` in total, the lowest first."""
+    """All exponents of d variables up to a total degree, the lowest first."""
     rows = []
     for total in range(degree + 1):
         for picked in itertools.combinations_with_replacement(range(d), total):

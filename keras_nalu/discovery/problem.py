@@ -1,4 +1,4 @@
-"""What the search works on: the rows, their weights, and the time that is left."""
+"""The search's input: rows, weights, precision, and the time that is left."""
 
 import dataclasses
 import math
@@ -8,39 +8,39 @@ import numpy as np
 
 
 class TimeUpError(Exception):
-    """The time is up: what was found so far is the answer."""
+    """The time is up; the pool keeps what was found so far."""
 
 
 class Clock:
-    """Counts the seconds that a search may take; None is no limit."""
+    """A deadline in seconds from now; None sets no limit."""
 
     def __init__(self, seconds, whole=None):
         self.end = math.inf if seconds is None else time.monotonic() + seconds
         self.whole = whole
 
     def share(self, parts):
-        """The clock of the next of `parts` tasks that have the time left."""
+        """A clock for the next of `parts` tasks that share the remaining time."""
         return Clock(max(self.end - time.monotonic(), 0) / parts, self)
 
     def stop(self):
-        """End the search, that of the other outputs, too."""
+        """End the search, also for the other outputs."""
         self.end = -math.inf
         if self.whole is not None:
             self.whole.stop()
 
     def check(self):
-        """Raise `TimeUpError` when the time is up."""
+        """Raise `TimeUpError` if the time is up."""
         if time.monotonic() > self.end:
             raise TimeUpError
 
 
 @dataclasses.dataclass
 class Problem:
-    """Rows `X` (n, d), answers `y` (n,) and weights (n,) of mean 1.
+    """Rows `X` (n, d), targets `y` (n,) and weights (n,) of mean 1.
 
-    `floor` is the share of y's size below which an error is float64's rounding,
-    `digits` that of the digits that y carries (float32, six digits); `noise` is the
-    share below which no error is worth explaining.
+    `floor`, `digits` and `noise` are errors relative to `scale`: below `floor` an error
+    is the rounding of float64, below `digits` that of the digits of y (six, or those of
+    float32), below `noise` it is not to be explained. `step` is `exponent_step`.
     """
 
     X: np.ndarray
@@ -54,7 +54,7 @@ class Problem:
 
     @property
     def size(self):
-        """How many rows the weights are worth (Kish)."""
+        """The effective number of rows with these weights (Kish)."""
         return self.weight.sum() ** 2 / (self.weight**2).sum()
 
     @property
@@ -73,15 +73,14 @@ class Problem:
         return dataclasses.replace(self, X=self.X[:, chosen])
 
     def mse(self, form):
-        """The weighted mean square of the error, infinite where the form has no
-        value."""
+        """The weighted mean square error; infinite if a row has no value."""
         error = form(self.X) - self.y
         if not np.isfinite(error).all():
             return np.inf
         return float(np.average(error**2, weights=self.weight))
 
     def exact(self, form, floor=None):
-        """Whether the form is right on every row, up to `floor` (rounding)."""
+        """Whether the form is right on every row up to the relative error `floor`."""
         floor = floor or self.floor
         error = np.abs(form(self.X) - self.y)
         if not np.isfinite(error).all():
@@ -94,8 +93,8 @@ class Problem:
 
 
 def digits_of(values):
-    """The relative rounding of numbers: 1e-11 of float64, 6e-8 of what float32 holds,
-    5e-6 of six digits."""
+    """The relative rounding of values: 1e-11 for float64, 6e-8 if float32 holds them,
+    5e-6 for six decimal digits."""
     values = values[values != 0]
     if not values.size or (values == np.round(values)).all():
         return 1e-11

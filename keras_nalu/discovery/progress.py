@@ -1,11 +1,11 @@
-"""One line that tells a person who waits what is being tried."""
+"""A status line that shows the current stage of the search."""
 
 import contextlib
 
 
 @contextlib.contextmanager
 def progress(verbose):
-    """A function that shows a text; in a terminal only, and with `verbose`."""
+    """Yields a function that shows a text, in a terminal and if `verbose`."""
     if not verbose:
         yield lambda text: None
         return

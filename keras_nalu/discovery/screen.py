@@ -1,19 +1,19 @@
-"""Which variables matter: a forward search by F tests, for tables of many columns."""
+"""Forward selection of columns by F tests, for tables of many columns."""
 
 import numpy as np
 from scipy import stats
 
 from keras_nalu.discovery.powers import line, power_laws
 
-#: With no more columns than this, all are kept.
+#: Up to this many columns, all are kept.
 FEW = 8
 
 
 def screen(problem, most=None):
-    """Indices of the columns that y depends on, in their order.
+    """Sorted indices of the columns that y depends on.
 
-    A variable enters with its powers up to the fourth and its products with those that
-    were chosen before; y, log|y| and the square of what is left are its targets.
+    A column is tested with its powers up to the fourth and its products with the chosen
+    columns. It may explain y, log|y| or the square of the residual.
     """
     d = problem.X.shape[1]
     if d <= (most or FEW):
@@ -42,12 +42,12 @@ def screen(problem, most=None):
 
 def features(X, i, chosen):
     """Powers of column i and its products with the chosen ones."""
-    own = [X[:, i] ** power for power in (1, 2, 3, 4)]
-    return np.stack([*own, *(X[:, i] * X[:, j] for j in chosen)], axis=1)
+    powers = [X[:, i] ** power for power in (1, 2, 3, 4)]
+    return np.stack([*powers, *(X[:, i] * X[:, j] for j in chosen)], axis=1)
 
 
 def strongest(X, targets, chosen, root):
-    """The column that explains most of what is left, or None if none does."""
+    """The column that explains most of the residuals, or None if none explains any."""
     n, d = X.shape
     blocks = [features(X, i, chosen[:at]) for at, i in enumerate(chosen)]
     design = np.concatenate([np.ones((n, 1)), *blocks], axis=1) * root
@@ -75,7 +75,7 @@ def strongest(X, targets, chosen, root):
         free = n - design.shape[1] - k
         F = share / k / np.maximum((1 - share) / free, 1e-300)
         real = (stats.f.sf(F, k, free) < 1e-3 / d) & (total > 1e-24 * n)
-        # The square of what is left only tells where the others say nothing.
+        # The squared residual counts only if no other target is explained.
         real[-1] &= not real[:-1].any()
         gain = float(np.where(real, share, 0).max())
         if gain > most:

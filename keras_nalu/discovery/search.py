@@ -1,4 +1,4 @@
-"""The search: its stages in their order, each ending it when exact."""
+"""The stages of the search; an exact formula ends it."""
 
 from keras_nalu.discovery import nullspace, powers, tolerant
 
@@ -7,7 +7,7 @@ def search(problem, whole, pool, tell=lambda stage: None):
     """Fill the pool with formulas of `problem`; stop at one that is exact on `whole`.
 
     Raises:
-        TimeUpError: The clock of the problem has run out; the pool keeps what it has.
+        TimeUpError: The problem's time is up; the pool keeps what was found so far.
     """
     tell("a line and power laws")
     if problem.scale == 0 or problem.X.shape[1] == 0:

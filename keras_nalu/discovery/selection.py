@@ -1,5 +1,5 @@
-"""Which formula to believe: constants refitted, terms pruned, constants made simple,
-description lengths compared."""
+"""The choice of a formula: it refits constants, prunes terms, makes constants simple,
+and compares description lengths."""
 
 import dataclasses
 import itertools
@@ -16,7 +16,7 @@ UNDECIDED = 5.0
 
 
 def refit(form, problem, steps=12):
-    """The form with the constants that fit best: Levenberg-Marquardt in y."""
+    """The form with constants fitted to y by Levenberg-Marquardt."""
     best, loss, damping = form, problem.mse(form), 1e-6
     root = np.sqrt(problem.weight)[:, None]
     for _ in range(steps):
@@ -59,31 +59,30 @@ def errors(form, problem):
 
 
 def floored(mse, problem):
-    """The error below which nothing is gained is that of rounding."""
+    """The mean square error, raised to that of rounding or of the known noise."""
     least = max(problem.floor, problem.noise) * problem.scale
     return max(mse, least**2, 1e-300)
 
 
 def constant_cost(value, size):
-    """Nats for one constant: a simple number is cheaper than a measured one."""
+    """Nats for one constant; a simple number costs less than a measured one."""
     close = simple(value)
     most = measured_cost(size)
     return most if close is None else min(fraction_cost(close), most)
 
 
 def measured_cost(size):
-    """Nats for a constant that the data give."""
+    """Nats for a constant that is fitted to the data."""
     return 0.5 * math.log(size) + 1
 
 
 def rooted(form):
-    """Whether the form has a root: the square of the constant before it may be the
-    simple number."""
+    """Whether the form has a root; then the square of its constant may be simple."""
     return any(bracket.power % 1 for bracket in form.brackets)
 
 
 def measured(form):
-    """Which of `form.parameters` are no simple numbers."""
+    """Mask of the `form.parameters` that are not simple numbers."""
     found = np.array([simple(value) is None for value in form.parameters])
     if rooted(form) and simple(form.constant**2) is not None:
         found[0] = False
@@ -96,7 +95,7 @@ def fraction_cost(fraction):
 
 
 def description_length(form, problem):
-    """`n/2 log mse`, and what the structure and its constants cost, in nats."""
+    """`n/2 log mse` plus the costs of the structure and of its constants, in nats."""
     size = problem.size
     variables = math.log(problem.X.shape[1] + 1)
     loss = floored(problem.mse(form), problem) / (problem.scale or 1) ** 2
@@ -110,7 +109,7 @@ def description_length(form, problem):
 
 
 def prune(form, problem):
-    """Leave out terms while the description length falls."""
+    """Remove terms while the description length falls."""
     best, length = form, description_length(form, problem)
     while len(best.parameters) > 1:
         error = errors(best, problem)[1:]
@@ -131,8 +130,8 @@ def prune(form, problem):
 
 
 def simplify(form, problem):
-    """Make constants simple numbers while the description length falls: all that are
-    near one together, or else one after the other."""
+    """Replace constants by simple numbers while the description length falls: all
+    together, or else one after the other."""
     best, length = form, description_length(form, problem)
     fixed = np.zeros(len(best.parameters), bool)
     error = errors(best, problem)
@@ -167,8 +166,8 @@ def simplify(form, problem):
 
 
 def candidates(value, error, size, squared=False):
-    """Simple numbers within four standard errors of `value` that are cheaper than a
-    measured one, the simplest first; `squared` takes their roots, too."""
+    """The two simplest numbers within four standard errors of `value` that cost less
+    than a measured one; `squared` also allows square roots of simple numbers."""
     if not math.isfinite(error) or error > 0.25 * abs(value):
         return []
     near = {}
@@ -187,7 +186,7 @@ def candidates(value, error, size, squared=False):
 
 
 def refit_free(form, problem, fixed):
-    """One Gauss-Newton step, twice, in the constants that are not fixed."""
+    """The form after two Gauss-Newton steps in the constants that are not fixed."""
     root = np.sqrt(problem.weight)
     for _ in range(2):
         if fixed.all():
@@ -206,14 +205,16 @@ def refit_free(form, problem, fixed):
 
 
 def depends(residual, X, weight, values):
-    """Whether a residual depends on X, by itself or as a share of the formula's values:
-    F tests of powers up to the sixth and of products at 1e-6, and neighbours."""
+    """Whether a residual, or its ratio to the formula's values, depends on X.
+
+    F tests at 1e-6 of powers up to the sixth and of products, and `alike`.
+    """
     n = len(X)
     spread = np.ptp(X, axis=0)
     X = 2 * (X[:, spread > 0] - X.min(axis=0)[spread > 0]) / spread[spread > 0] - 1
-    own = [np.polynomial.legendre.Legendre.basis(m)(X) for m in range(1, 7)]
+    powers = [np.polynomial.legendre.Legendre.basis(m)(X) for m in range(1, 7)]
     pairs = [X[:, i : i + 1] * X[:, i + 1 :] for i in range(X.shape[1] - 1)]
-    design = np.concatenate([np.ones((n, 1)), *own, *pairs], axis=1)
+    design = np.concatenate([np.ones((n, 1)), *powers, *pairs], axis=1)
     if design.shape[1] > n // 3:
         return n > 30 and alike(residual, X)
     root = np.sqrt(weight)
@@ -226,9 +227,10 @@ def depends(residual, X, weight, values):
 
 
 def alike(residual, X):
-    """Whether rows that are neighbours in a column, in two or in all have residuals of
-    one sign, as those of a formula that misses have, and noise has not: by five
-    standard deviations of what independent signs give."""
+    """Whether neighbouring rows have correlated residuals, by five standard deviations.
+
+    Neighbours are sought in each column, each pair of columns, and all columns.
+    """
     n, d = X.shape
     few = np.linspace(0, n - 1, min(n, 1500)).astype(int)
     X, residual = X[few], residual[few]
@@ -267,7 +269,7 @@ class Candidate:
 
 
 def linear(form):
-    """Whether the form is a line."""
+    """Whether the form is linear in the variables."""
     if not form.brackets:
         return bool(np.abs(form.exponents).sum() == (form.exponents == 1).sum() <= 1)
     if len(form.brackets) > 1 or form.brackets[0].power != 1 or form.exponents.any():
@@ -279,12 +281,12 @@ def linear(form):
 
 
 def rank(candidate):
-    """The shorter description comes first, of equal ones the simpler."""
+    """Sort key: the description length, then the complexity."""
     return candidate.length, candidate.form.complexity
 
 
 class Pool:
-    """The formulas found so far, the mean of y to begin with; `best` has the shortest
+    """The formulas found so far, at first the mean of y; `best` has the shortest
     description."""
 
     def __init__(self, problem):
@@ -300,8 +302,10 @@ class Pool:
         self._settled = False
 
     def add(self, form, exact=False):
-        """Take a form in, its constants refitted and made simple; `exact` ones keep
-        their terms."""
+        """Add a form after refitting, pruning and simplifying it, and return it.
+
+        `exact` forms keep their terms.
+        """
         if exact:
             form = simplify(form, self.problem)
         elif math.isfinite(self.problem.mse(form)):
@@ -313,7 +317,7 @@ class Pool:
         return form
 
     def in_factors(self, form):
-        """The form with squares taken from under its roots, if it would be the best."""
+        """The form with squares taken out of its roots, if it would be the best."""
         roots = any(bracket.power % 1 for bracket in form.brackets)
         if not roots or self.length(form) > self.best.length:
             return form
@@ -322,14 +326,14 @@ class Pool:
         return parts if same else form
 
     def hopeful(self, form):
-        """Whether fewer terms and simpler constants can bring it near the best."""
+        """Whether pruning and simplifying could bring the form near the best."""
         error = floored(self.problem.mse(form), self.problem)
         least = 0.5 * self.problem.size * math.log(error / self.problem.scale**2)
         return least < self.best.length + UNDECIDED
 
     @property
     def settled(self):
-        """Whether nothing of the best one's residual depends on X."""
+        """Whether the residual of the best form does not depend on X."""
         best = self.best
         if best is not self._judged:
             problem = self.problem
@@ -341,11 +345,11 @@ class Pool:
 
     @property
     def convincing(self):
-        """Whether the best is settled and has few constants that are not simple."""
+        """Whether the best form is settled and has few measured constants."""
         return measured(self.best.form).sum() <= 3 and self.settled
 
     def take(self, form):
-        """Take a form in as it is, if it has a value on every row."""
+        """Add a form as it is, if it has a value on every row."""
         loss = self.problem.mse(form)
         length = description_length(form, self.problem)
         if math.isfinite(loss) and np.isfinite(form.parameters).all():
@@ -365,7 +369,7 @@ class Pool:
         return [min(kind, key=lambda c: c.length) for kind in (lines, laws) if kind]
 
     def distinct(self):
-        """The candidates, shortest description first, each function once."""
+        """The candidates without equal functions, shortest description first."""
         kept: list[tuple[Candidate, np.ndarray]] = []
         order = sorted(self.candidates, key=rank)
         for candidate in order:

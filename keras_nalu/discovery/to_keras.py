@@ -1,7 +1,7 @@
 """A formula as a Keras model: RealNPU, Dense, RealNPU, Dense.
 
-The first RealNPU makes the monomials, the first Dense the brackets' sums, the second
-RealNPU their powers and product, the last Dense the constants.
+The first RealNPU computes the monomials, the first Dense the sums in the brackets, the
+second RealNPU the product of their powers, the last Dense multiplies by the constants.
 """
 
 import numpy as np
@@ -29,7 +29,7 @@ def model(forms, width, dtype=None):
 
 
 def flat(form):
-    """Whether it is a sum of monomials."""
+    """Whether the form is a sum of monomials."""
     return isinstance(form, Form) and (
         len(form.brackets) == 0
         or (len(form.brackets) == 1 and form.brackets[0].power == 1)
@@ -48,13 +48,15 @@ def terms(form):
 
 
 def products(inputs, parts, outputs, dtype):
-    """The layers of products of brackets, and of their sums: each part is the number
-    of its output and a form."""
+    """The output of layers that compute sums of products of brackets.
+
+    Each part is a pair: the index of its output, and a form.
+    """
     columns, powers = [], []
     for number, (_, form) in enumerate(parts):
-        own = [(np.ones(1), form.exponents[None], 1.0)]
-        own += [(b.coefficients, b.exponents, b.power) for b in form.brackets]
-        for coefficients, exponents, power in own:
+        factors = [(np.ones(1), form.exponents[None], 1.0)]
+        factors += [(b.coefficients, b.exponents, b.power) for b in form.brackets]
+        for coefficients, exponents, power in factors:
             if exponents.any():
                 columns.append((coefficients, exponents))
                 powers.append((number, power))
@@ -85,7 +87,7 @@ def sums(inputs, columns, dtype):
                 bias[at] += c
     identity = exponents.sum(axis=1) == 1
     identity &= (exponents == exponents.astype(bool)).all(axis=1)
-    if identity.all():  # a sum of inputs needs no powers
+    if identity.all():
         return dense(inputs, exponents.T @ kernel, bias, dtype)
     return dense(power_layer(inputs, exponents.T, dtype), kernel, bias, dtype)
 

@@ -1,11 +1,11 @@
-"""The search where y carries noise, or fewer digits than float64.
+"""The search if y carries noise, or fewer digits than float64.
 
     g = (sum_k c_k u^p_k)^q        and        g^s = N(u) / D(u)
 
-Both are linear in their coefficients once a smooth fit of g stands where g would be
-raised to a power or multiplied (a generalized linear model's working response): sparse
-sums are sought among the monomials of u, put back into y, refitted there, and pruned
-by description length. What they give is the next smooth fit.
+Both are linear in their coefficients if a smooth fit of g replaces g where it is raised
+to a power or multiplied (the working response of a generalized linear model). This
+finds sparse sums of monomials of u, refits them in y, and prunes them by description
+length. Their values are the next smooth fit.
 """
 
 import itertools
@@ -29,10 +29,10 @@ from keras_nalu.discovery.selection import measured
 
 
 def fill(problem, pool, tell):
-    """Add what is found in the noise to the pool.
+    """Add the formulas that are found to the pool.
 
-    When the best formula leaves nothing to explain and has few measured constants,
-    only those of as few variables, and plain sums, are still its rivals.
+    Once the best one is convincing, only plain sums and formulas of as few variables
+    can still be better.
     """
     d = problem.X.shape[1]
     enough = d
@@ -60,8 +60,7 @@ def fill(problem, pool, tell):
 
 
 def all_reductions(problem, slack, seen):
-    """Those of every kind of smooth fit that were not seen, the fewest variables
-    first."""
+    """The unseen reductions of all kinds of smooth fit, the fewest variables first."""
     rows = np.linspace(0, len(problem.y) - 1, min(len(problem.y), 5000)).astype(int)
     few = problem.rows(np.unique(rows))
     found = []
@@ -75,14 +74,14 @@ def all_reductions(problem, slack, seen):
 
 
 def above(fit):
-    """The fit kept above zero, where powers are taken; None if much of it is not."""
+    """The fit clipped to positive values; None if it is negative on many rows."""
     if not np.isfinite(fit).all() or (fit > 0).mean() < 0.95:
         return None
     return np.maximum(fit, 0.05 * np.median(fit))
 
 
 def links(step):
-    """Powers of one bracket, the plain ones first."""
+    """Powers that a bracket may have."""
     roots = [step, -step] if step < 1 else []
     return [1.0, -1.0, *roots, 2.0, -2.0]
 
@@ -98,18 +97,18 @@ class Task:
 
     @classmethod
     def of(cls, problem, reduction):
-        """The task, or None where the reduction has no finite values."""
+        """The task, or None if the reduction has values that are not finite."""
         applied = reduction.apply(problem)
         return None if applied is None else cls(problem, reduction, *applied)
 
     def plain(self, pool):
-        """Sums of whole powers and rational functions of low degree; True when one is
+        """Try sums of whole powers and rational functions of low degree; True if one is
         exact up to y's digits."""
         return self.sums(libraries(self.u)[:1], pool) or self.quotients((1, 2), pool)
 
     def products(self, pool):
-        """Products of two brackets of different powers, by a population; none where
-        there is a formula of hardly a constant already."""
+        """Try products of two brackets by a population, unless the best formula is
+        settled with one measured constant or none."""
         sure = measured(pool.best.form).sum() <= 1 and pool.settled
         if 2 <= self.u.shape[1] <= 4 and not sure:
             for form in population.forms(self):
@@ -117,11 +116,11 @@ class Task:
         return False
 
     def rest(self, pool):
-        """Sums of powers of both signs, rational functions of higher degree."""
+        """Try sums of powers of both signs and rational functions of higher degree."""
         return self.sums(libraries(self.u)[1:], pool) or self.quotients((3, 4), pool)
 
     def sums(self, sets, pool):
-        """Brackets of every power of these sets of exponents."""
+        """Try one bracket of every power for each set of exponents."""
         return any(
             self.bracket(link, exponents, pool)
             for exponents in sets
@@ -129,7 +128,7 @@ class Task:
         )
 
     def quotients(self, degrees, pool):
-        """Rational functions of these degrees, where they have few enough columns."""
+        """Try rational functions of these degrees that have few enough columns."""
         k = self.u.shape[1]
         return any(
             self.quotient(root, degree, pool)
@@ -139,7 +138,7 @@ class Task:
         )
 
     def bracket(self, link, exponents, pool):
-        """Sparse sums under one power; True when one is exact up to y's digits."""
+        """Try sparse sums under one power; True if one is exact up to y's digits."""
         columns = monomials(self.u, exponents)
         if not np.isfinite(columns).all():
             return False
@@ -165,10 +164,10 @@ class Task:
         return False
 
     def quotient(self, root, degree, pool):
-        """Sparse rational functions; True when one is exact up to y's digits.
+        """Try sparse rational functions; True if one is exact up to y's digits.
 
-        N(u) - z D(u) = 0 is sought by the smallest eigenvector of its columns' Gram
-        matrix, less what the noise of z puts into it.
+        The coefficients of N(u) - z D(u) = 0 are the smallest eigenvector of its
+        columns' Gram matrix, after subtracting the contribution of z's noise.
         """
         exponents = total_degree(self.u.shape[1], degree)
         columns = monomials(self.u, exponents)
@@ -208,19 +207,19 @@ class Task:
         return False
 
     def noise(self, pool):
-        """The standard deviation of y's noise, as far as is known."""
+        """An estimate of the standard deviation of y's noise."""
         error = (self.g - self.start) * self.outer
         smooth = float(np.average(error**2, weights=self.problem.weight))
         return math.sqrt(min(smooth, pool.best.loss))
 
     def likeliest(self, forms, pool):
-        """Three forms of the shortest description as they are, before any refit."""
+        """The three forms with the shortest descriptions before a refit."""
         most = len(pool.best.form.parameters) + 1 if pool.settled else 12
         forms = [form for form in forms if len(form.parameters) <= most]
         return sorted(forms, key=pool.length)[:3]
 
     def supports(self, columns, response, weight, pool):
-        """The likeliest (columns, coefficients), by the description length of the
+        """Four pairs (columns, coefficients) at most, by the description length of the
         linear model."""
         usable = np.isfinite(response) & np.isfinite(weight) & (weight > 0)
         usable &= np.isfinite(columns).all(axis=1)
@@ -230,7 +229,7 @@ class Task:
         root = np.sqrt(weight[usable])
         beam = Beam(columns[usable], response[usable], root)
         most = int(min(12, columns.shape[1], size // 4))
-        if pool.settled:  # only what is shorter is of interest
+        if pool.settled:  # more terms could not shorten the description
             most = min(most, len(pool.best.form.parameters))
         grown = beam.search(most, 6, self.problem.clock.check)
         downwards = beam.eliminate(most) if columns.shape[1] <= size // 5 else {}
@@ -250,8 +249,8 @@ class Task:
         return pairs
 
     def offer(self, forms, pool, seen):
-        """The best of the forms in the pool, None if all are known; and whether it is
-        exact up to the digits of y."""
+        """Add the forms to the pool; return the best new one or None, and whether the
+        pool's best is exact up to the digits of y."""
         best, length = None, np.inf
         for form in forms:
             key = tuple(bracket.exponents.tobytes() for bracket in form.brackets)
@@ -268,8 +267,8 @@ class Task:
 
 
 def eliminate(columns, z, weight, noise):
-    """Relations N - z D = 0 on the way down from all columns: indices and
-    coefficients of N, then of D."""
+    """Yields relations N - z D = 0 while columns are removed: indices and coefficients
+    of N, then of D."""
     k = columns.shape[1]
     root = np.sqrt(weight)[:, None]
     both = np.concatenate([columns, -z[:, None] * columns], axis=1) * root
@@ -295,7 +294,7 @@ def eliminate(columns, z, weight, noise):
 
 
 def smooth_values(task):
-    """g without noise, by the polynomial of u, or of log u, that errs least."""
+    """g smoothed by a polynomial of u or of log u, whichever fits better."""
     problem, reduction = task.problem, task.reduction
     k = task.u.shape[1]
     found = []
@@ -315,8 +314,8 @@ def smooth_values(task):
 
 
 def libraries(u):
-    """Sets of exponents of sparse sums: whole powers, then of both signs where u has no
-    zero; the more variables, the lower the degree."""
+    """Sets of exponents for sparse sums: whole powers, then those of both signs if u
+    has no zero. The more variables, the lower the degree."""
     k = u.shape[1]
     degree = {1: 4, 2: 4, 3: 3}.get(k, 2 if k <= 12 else 1)
     found = [total_degree(k, degree)]
@@ -326,7 +325,7 @@ def libraries(u):
 
 
 def laurent(k):
-    """Exponents of both signs of k variables, by the sum of their sizes."""
+    """Exponents of both signs of k variables, up to a sum of magnitudes."""
     most = {1: 4, 2: 4, 3: 3, 4: 3, 5: 3}.get(k, 2 if k <= 12 else 1)
     rows = []
     for powers in total_degree(k, most):
@@ -338,7 +337,7 @@ def laurent(k):
     return np.array(rows)
 
 
-#: What is done with every task, in this order, and what a person who waits reads.
+#: The stages for every task, in this order, and their names in the status line.
 PARTS = (
     (Task.plain, "simple formulas"),
     (Task.products, "a population of products of sums"),

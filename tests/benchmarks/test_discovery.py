@@ -83,9 +83,12 @@ def test_the_command_keeps_rows_and_prints_their_table(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["discovery", "--steps", "4"], "--steps says nothing to"),
-        (["division", "--noise", "0"], "--noise is for `keras-nalu benchmark disc"),
-        (["discovery", "--only", "NMU"], "no law is called NMU"),
+        (
+            ["discovery", "--steps", "4"],
+            "--steps does not apply to the suite",
+        ),
+        (["division", "--noise", "0"], "--noise only applies to the suite"),
+        (["discovery", "--only", "NMU"], "no law of these sets is called NMU"),
     ],
 )
 def test_options_of_other_suites(options, said, capsys):
@@ -96,4 +99,4 @@ def test_options_of_other_suites(options, said, capsys):
 def test_a_rival_that_is_not_there(capsys, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert main(["benchmark", "discovery", "--rivals", "gplearn"]) == 1
-    assert "Try `pip install gplearn`" in capsys.readouterr().err
+    assert 'pip install "gplearn"`' in capsys.readouterr().err

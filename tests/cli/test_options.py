@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import re
 
 import pytest
 from hypothesis import given
@@ -62,6 +63,24 @@ def test_an_option(command, option, text):
 def test_a_command_line_of_anything(argv):
     with contextlib.suppress(SystemExit):  # Asked for help.
         typed(*argv)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_shows_no_empty_default(command, capsys):
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    out = capsys.readouterr().out
+    assert "(default: logs" in out
+    assert not re.search(r"default: (None|False|\(\))", out)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_an_unknown_option_points_to_the_help_of_its_command(command, capsys):
+    required = ["file", "--target", "y"] * (command == "discover")
+    assert main([command, *required, "--nothing"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "unrecognized arguments: --nothing. See `" in line
+    assert line.endswith(f" {command} --help`.")
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def test_a_bad_option_is_one_line(options, said, capsys):
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        (["no", "dictionary"], "cannot compute as it is set to, by "),
+        (["no", "dictionary"], "cannot compute with its settings ("),
         pytest.param(
             {"backend": "numpy"},
             "to numpy, which cannot train. Try --backend tensorflow",
@@ -64,7 +64,7 @@ def test_a_file_of_settings_that_does_not_train(settings, said, tmp_path):
 def test_a_device_that_there_is_not():
     pytest.importorskip("jax")
     line = failed(KERAS_BACKEND="jax", JAX_PLATFORMS="none of them")
-    assert "by KERAS_BACKEND=jax and JAX_PLATFORMS=none of them" in line
+    assert "(KERAS_BACKEND=jax and JAX_PLATFORMS=none of them" in line
 
 
 @pytest.mark.slow
@@ -97,7 +97,7 @@ def failed(**settings):
 def test_names_that_no_folder_has(name, capsys):
     assert main(["train", "--output", name]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "--output: expected a path, " in line
+    assert "--output: expected a path of " in line
 
 
 @pytest.mark.skipif(os.name == "nt", reason="names are always Unicode there")
@@ -111,7 +111,7 @@ def test_a_name_that_the_locale_cannot_write():
         check=False,
     )
     assert done.returncode == 2
-    assert done.stderr.startswith("keras-nalu: argument --output: expected a path, ")
+    assert done.stderr.startswith("keras-nalu: argument --output: expected a path of ")
 
 
 @full_disk
@@ -133,7 +133,7 @@ def test_an_error_that_nobody_thought_of_is_one_line(monkeypatch, capsys):
     monkeypatch.setattr("keras_nalu.cli.benchmark._report", breaks)
     assert main(["report"]) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("keras-nalu: ZeroDivisionError: of all things. For a ")
+    assert line.startswith("keras-nalu: ZeroDivisionError: of all things. For the ")
 
 
 def test_help_and_version_load_no_framework():

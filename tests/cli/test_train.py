@@ -47,7 +47,7 @@ def test_train_prints_what_it_learned_and_leaves_a_model_and_its_logs(trained):
     assert re.search(
         r"formula +gate = sigmoid\(.*\)\n"
         r" +y = gate \* .* \+ \(1 - gate\) \* .*\n"
-        r" +\(rounded: off by up to \S+%\)\n",
+        r" +\(printed digits: up to \S+% off the trained model\)\n",
         result.stdout,
     )
     assert re.search(r"NALU, 6 weights +\S+% +\S+%\n", result.stdout)
