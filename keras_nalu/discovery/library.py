@@ -75,6 +75,7 @@ class Beam:
                 break
         return best
 
+    @np.errstate(over="ignore", invalid="ignore")  # of a nearly singular inverse
     def eliminate(self, most):
         """{size: {support: squared error}}, removing the least important column first.
 
