@@ -73,7 +73,7 @@ def generate_dataset(
     if not -(2**31) <= low < high - skip_zero <= 2**31:
         raise ValueError(
             "Expected low < high, between -2**31 and 2**31, with more than zero to "
-            f"divide by. Received: low={expect.told(low)}, high={expect.told(high)}. "
+            f"divide by. Received: low={expect.text(low)}, high={expect.text(high)}. "
             "Try low=0, high=9."
         )
     # The legacy generator draws what the notebook's `np.random.randint` drew.

@@ -19,11 +19,11 @@ def invalid(name: str, value: Any, expected: str, instead: Any) -> ValueError:
     """The error for a value that an argument cannot have."""
     return ValueError(
         f"Received an invalid value for `{name}`, expected {expected}. "
-        f"Received: {name}={told(value)}. Try {name}={instead}."
+        f"Received: {name}={text(value)}. Try {name}={instead}."
     )
 
 
-def told(value: Any) -> str:
+def text(value: Any) -> str:
     """A value as in code, in one line that is not too long."""
     try:
         text = " ".join(repr(value).split())

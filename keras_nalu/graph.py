@@ -113,7 +113,7 @@ def _jax_nodes(model, inputs):
         nodes.append((name.strip("/"), op, [s for s in sources if s], shapes))
         return [(len(nodes) - 1, port) for port in range(len(shapes))]
 
-    def draw(jaxpr, sources, scope):
+    def add_all(jaxpr, sources, scope):
         """Adds the equations of a jaxpr; returns the sources of its results."""
         made = dict(zip(jaxpr.invars, sources, strict=True))
 
@@ -126,7 +126,7 @@ def _jax_nodes(model, inputs):
             inner = equation.params.get("jaxpr", equation.params.get("call_jaxpr"))
             inner = getattr(inner, "jaxpr", inner)
             if inner and len(inner.invars) == len(sources):
-                found = draw(inner, sources, path)
+                found = add_all(inner, sources, path)
             else:
                 op = equation.primitive.name
                 found = add(f"{path}/{op}", op, sources, results)
@@ -137,7 +137,7 @@ def _jax_nodes(model, inputs):
     forward, *specs = _tracing(model, inputs, jax.ShapeDtypeStruct, batch)
     jaxpr = jax.make_jaxpr(forward)(*specs).jaxpr
     sources = [add("", "Placeholder", [], [v])[0] for v in jaxpr.invars]
-    for source, result in zip(draw(jaxpr, sources, ""), jaxpr.outvars, strict=True):
+    for source, result in zip(add_all(jaxpr, sources, ""), jaxpr.outvars, strict=True):
         add("output", "Identity", [source], [result])
     return nodes
 

@@ -16,7 +16,6 @@ import numpy as np
 from keras import ops
 
 from keras_nalu import expect, private
-from keras_nalu.expect import told
 from keras_nalu.ops import distance, magnitude, tensor, widen
 
 Schedule = keras.optimizers.schedules.LearningRateSchedule
@@ -142,8 +141,8 @@ class Penalty(keras.regularizers.Regularizer):
         if not isinstance(coefficient, numbers.Real | Schedule):
             raise ValueError(
                 "Expected a number or a schedule of `keras.optimizers.schedules`. "
-                f"Received: coefficient={told(coefficient)}. Try coefficient=10, or "
-                "coefficient=keras_nalu.regularizers.LinearRamp(10, 20_000, 35_000)."
+                f"Received: coefficient={expect.text(coefficient)}. Try coefficient=10 "
+                "or coefficient=keras_nalu.regularizers.LinearRamp(10, 20_000, 35_000)."
             )
         if not isinstance(coefficient, Schedule):
             coefficient = expect.number("coefficient", coefficient)

@@ -84,7 +84,7 @@ class TensorBoard(keras.callbacks.TensorBoard):
 
         # Keras' own graph opens the Graphs tab on "Malformed GraphDef".
         super().__init__(log_dir, histogram_freq, False, *args, **kwargs)
-        self.draws_graph = write_graph
+        self.writes_graph = write_graph
         self.kernel_freq = kernel_freq
         self.config = dict(config or {})
 
@@ -147,7 +147,7 @@ class TensorBoard(keras.callbacks.TensorBoard):
                 "configuration", _table(["setting", "value"], configuration)
             )
             tf.summary.text("layers", _table(["layer", "weights"], _weights(model)))
-            if self.draws_graph:
+            if self.writes_graph:
                 try:
                     tf.summary.graph(graph_def(model))
                 except Exception as error:

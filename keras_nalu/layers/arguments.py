@@ -46,7 +46,7 @@ def part(name: str, value: Any) -> Any:
     return part
 
 
-def own_draw(initializer: Any, index: int) -> Any:
+def reseeded(initializer: Any, index: int) -> Any:
     """An initializer that draws independently for the `index`-th weight of a layer.
 
     One Keras initializer called twice returns the same values, seeded or not:
@@ -66,15 +66,15 @@ def signature(cls: type, base: type) -> inspect.Signature:
     kinds = inspect.Parameter
     named = {}
     for parent in reversed(cls.__mro__[: cls.__mro__.index(base) + 1]):
-        own = dict(inspect.signature(parent.__init__).parameters)
-        named = {k: p for k, p in named.items() if k not in own} | own
+        added = dict(inspect.signature(parent.__init__).parameters)
+        named = {k: p for k, p in named.items() if k not in added} | added
     variadic = kinds.VAR_POSITIONAL, kinds.VAR_KEYWORD
     named = [p for p in named.values() if p.kind not in variadic and p.name != "self"]
     named.append(kinds("kwargs", kinds.VAR_KEYWORD))
     return inspect.Signature(sorted(named, key=lambda p: p.kind))
 
 
-class OfClass:
+class ClassOnly:
     """An attribute of a class that its instances lack: `inspect.signature` of a layer
     is that of calling it."""
 

@@ -30,12 +30,12 @@ from keras import constraints, initializers
 from keras_nalu import expect, ops
 from keras_nalu.layers import exact
 from keras_nalu.layers.arguments import (
+    ClassOnly,
     Constraint,
     Initializer,
-    OfClass,
     Regularizer,
-    own_draw,
     part,
+    reseeded,
     signature,
     warn_of_half,
 )
@@ -110,7 +110,7 @@ class ArithmeticLayer(keras.layers.Layer):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         # What `help` and editors show: a constructor names its own arguments alone.
-        cls.__signature__ = OfClass(signature(cls, ArithmeticLayer))
+        cls.__signature__ = ClassOnly(signature(cls, ArithmeticLayer))
 
     def __init__(
         self,
@@ -192,7 +192,7 @@ class ArithmeticLayer(keras.layers.Layer):
         # No autocast: the equations choose what half precision can bear.
         return self.add_weight(
             shape=shape,
-            initializer=own_draw(
+            initializer=reseeded(
                 initializers.get(initializer or self.initializer), index
             ),
             regularizer=regularizer,

@@ -73,7 +73,7 @@ class ArithmeticCell(keras.layers.Layer):
     def call(
         self, inputs: Any, states: Any, training: bool = False
     ) -> tuple[Any, list[Any]]:
-        if training and keras.backend.backend() == "jax" and _draws(self.layer):
+        if training and keras.backend.backend() == "jax" and _is_random(self.layer):
             # The loop cannot hand out where its generator has come to.
             raise ValueError(
                 "On JAX a layer that draws noise does not train as a cell. Received: "
@@ -104,5 +104,5 @@ class ArithmeticCell(keras.layers.Layer):
         return cls(**{**config, "layer": layer})
 
 
-def _draws(layer):
+def _is_random(layer):
     return any(isinstance(a, keras.random.SeedGenerator) for a in vars(layer).values())

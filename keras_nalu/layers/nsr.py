@@ -113,12 +113,12 @@ class NSR(ArithmeticLayer):
 
     def read(self, unit: Any) -> str:
         columns = unit.index + self.units * np.arange(self.redundancy)
-        told = len(unit.not_discrete)
+        before = len(unit.not_discrete)
         left = unit.weights("kernel_1", columns)
         right = unit.weights("kernel_2", columns)
         signs, zeros = (ops.to_numpy(w)[:, unit.index] for w in (self.W_s, self.W_0))
         b = ops.to_numpy(self.b)[unit.index]
-        if len(unit.not_discrete) == told:
+        if len(unit.not_discrete) == before:
             sides = left.argmax(axis=0), right.argmax(axis=0)
             votes = _votes(*sides, signs, zeros)
             if compared := _comparison(unit, votes, b, self.scale):

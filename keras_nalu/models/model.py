@@ -164,15 +164,15 @@ class Model(keras.Model):
             # Keras' own is made for the steps that were asked for, not for a run's.
             with running(None):
                 super().make_train_function(force=True)
-            own = self.train_function
-            self.train_function = Chunks(self, "train", self.train_step, own)
+            of_keras = self.train_function
+            self.train_function = Chunks(self, "train", self.train_step, of_keras)
 
     def make_test_function(self, force=False):
         if self.test_function is None or force:
             with running(None):
                 super().make_test_function(force=True)
-            own = self.test_function
-            self.test_function = Chunks(self, "test", self.test_step, own)
+            of_keras = self.test_function
+            self.test_function = Chunks(self, "test", self.test_step, of_keras)
 
     def get_metrics_result(self):
         # At the end of an epoch Keras computes anew, operation by operation, what the

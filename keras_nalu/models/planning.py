@@ -12,7 +12,7 @@ from keras_nalu.models.arrays import are_arrays, count_rows, plain_arrays, take_
 from keras_nalu.models.feeds.arrays import Arrays, SpreadArrays
 from keras_nalu.models.feeds.base import Feed
 from keras_nalu.models.feeds.datasets import Dataset, Iterated, is_static
-from keras_nalu.models.feeds.drawn import Draws, is_function
+from keras_nalu.models.feeds.sampled import Sampled, is_function
 from keras_nalu.models.run import Run
 
 #: What bounds a chunk by default, beside its feed: floating-point operations, so that
@@ -129,7 +129,7 @@ class Planner:
         calls follow each other: what Keras has trained before counts, too.
         """
         asked = self.model.asked_steps != "auto"
-        if asked or any(isinstance(feed, Draws) for feed in feeds.values()):
+        if asked or any(isinstance(feed, Sampled) for feed in feeds.values()):
             return
         if fusing.is_slow(self.model):
             raise NotFused("")
@@ -171,7 +171,7 @@ class Planner:
         if isinstance(x, Feed):
             return x
         if is_function(x):
-            return self.draws(x, steps)
+            return self.sampled(x, steps)
         data = plain_arrays(tuple(call.get(name) for name in DATA))
         if call.get("class_weight"):
             return self.other_data(steps, "it weighs classes. Try `sample_weight`")
@@ -214,8 +214,8 @@ class Planner:
         """What iterates over data of other kinds."""
         raise NotFused(reason)
 
-    def draws(self, draw, steps):
-        return Draws(draw, steps)
+    def sampled(self, sample, steps):
+        return Sampled(sample, steps)
 
     def _steps(self, call, feeds, feed):
         """The length of a chunk."""
@@ -232,7 +232,7 @@ class Planner:
     def expect_chunk(self, steps, feed):
         # A chunk of few steps is Keras' own business, but for what Keras does not know.
         few = steps == 1 or steps < min(LEAST_STEPS, feed.steps)
-        if few and not isinstance(feed, Draws):
+        if few and not isinstance(feed, Sampled):
             raise NotFused("")
 
     def _chunk_steps(self, feed):

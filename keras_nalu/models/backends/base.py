@@ -62,7 +62,7 @@ class Backend:
         """
         raise self._without_loop()
 
-    def draw_each(self, draw, states):
+    def sample_each(self, sample, states):
         """`draw` of every state, stacked."""
         raise self._without_loop()
 

@@ -124,8 +124,8 @@ class Jax(Backend):
     def gradient(self, function, weights):
         return jax.grad(function, has_aux=True)(weights)
 
-    def draw_each(self, draw, states):
-        return self.compiled(jax.vmap(draw))(states)
+    def sample_each(self, sample, states):
+        return self.compiled(jax.vmap(sample))(states)
 
     def uniform(self, seed, shape, low, high):
         """By Threefry: JAX' own, to the bit.

@@ -120,9 +120,11 @@ class TensorFlow(Backend):
 
         return call
 
-    def draw_each(self, draw, states):
+    def sample_each(self, sample, states):
         # Not `vectorized_map`, which makes the same loop of random numbers, and warns.
-        each = tf.function(lambda states: keras.ops.map(draw, states), autograph=False)
+        each = tf.function(
+            lambda states: keras.ops.map(sample, states), autograph=False
+        )
         if self.runs_eagerly():
             return each(states)
         # Called as it is, it warns of retracing, whatever the function.

@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_nalu.models.arrays import are_arrays, plain_arrays, take_rows
-from keras_nalu.models.feeds.drawn import Drawing, is_function
+from keras_nalu.models.feeds.sampled import Sampler, is_function
 from keras_nalu.models.planning import DATA
 
 
@@ -23,7 +23,7 @@ class Data:
         self.template = template
         self.size = size
 
-    def is_own(self, x):
+    def is_per_member(self, x):
         """Whether each member has its own: there is an axis more then."""
         inputs = keras.tree.flatten(self.template.inputs)
         return len(keras.tree.flatten(x)[0].shape) > len(inputs[0].shape)
@@ -37,7 +37,7 @@ class Data:
             return
         if data["x"] is None:
             return
-        if self.is_own(data["x"]):
+        if self.is_per_member(data["x"]):
             self._expect_size(data)
             if call.get("class_weight"):
                 raise ValueError(
@@ -80,7 +80,7 @@ class Data:
         iterator in `call` is put together again."""
         batch = self._first_batch(call)
         x, *labels = keras.utils.unpack_x_y_sample_weight(batch)
-        if self.is_own(x):
+        if self.is_per_member(x):
             labels = [
                 None if a is None else keras.tree.map_structure(lambda a: a[:, 0], a)
                 for a in labels
@@ -94,7 +94,7 @@ class Data:
             return take_rows(data, slice(1))
         if is_function(x):
             nought = ops.zeros((2,), "int32")
-            return Drawing(x, self.size)(nought, 0)(nought[0])
+            return Sampler(x, self.size)(nought, 0)(nought[0])
         if isinstance(x, keras.utils.PyDataset):
             return x[0]
         batches = iter(x)

@@ -14,7 +14,7 @@ class OneDevice:
         """Where Keras lays out data; or, if `stacked`, what all members have."""
         return contextlib.nullcontext()
 
-    def devices(self, is_own):
+    def devices(self, is_per_member):
         return Devices()
 
 
@@ -58,17 +58,17 @@ class ManyDevices:
         """Where Keras lays out data; or, if `stacked`, what all members have."""
         return (self._stacked if stacked else self._shared).scope()
 
-    def devices(self, is_own):
-        """How batches lie; `is_own(x)` tells whether each member has its own."""
+    def devices(self, is_per_member):
+        """How batches lie; `is_per_member(x)` tells whether each member has its own."""
         from keras_nalu.models.backends.jax import Spread
 
         return Spread(
-            1, lambda batch: lambda shape: self._layout(is_own(batch[0]), shape)
+            1, lambda batch: lambda shape: self._layout(is_per_member(batch[0]), shape)
         )
 
-    def _layout(self, own, shape):
+    def _layout(self, per_member, shape):
         """A member's own data has rows, then members."""
-        axes = (None, "members") if own else ()
+        axes = (None, "members") if per_member else ()
         axes += (None,) * (len(shape) - len(axes))
         return keras.distribution.TensorLayout(axes, self.mesh)
 

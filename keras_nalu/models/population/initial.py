@@ -37,8 +37,8 @@ def initial_values(model, size, seed, kept=frozenset()):
             yield np.stack([ops.convert_to_numpy(variable)] * size)
         elif index >= trainable or id(old[index]) in kept:
             yield np.stack([ops.convert_to_numpy(old[index])] * size)
-        elif _draws(initializer):
-            yield _draw(variable, initializer, states)
+        elif _is_random(initializer):
+            yield _sample(variable, initializer, states)
         else:
             yield np.stack([ops.convert_to_numpy(variable)] * size)
 
@@ -64,21 +64,21 @@ def _counters(model):
     }
 
 
-def _draws(initializer):
+def _is_random(initializer):
     config = getattr(initializer, "get_config", dict)()
     return "seed" in config
 
 
-def _draw(variable, initializer, states):
+def _sample(variable, initializer, states):
     generator = keras.random.SeedGenerator(0)
     config = {**initializer.get_config(), "seed": generator}
     seeded = initializer.from_config(config)
 
-    def draw(state):
+    def sample(state):
         with keras.StatelessScope(state_mapping=[(generator.state, state)]):
             return seeded(variable.shape, dtype=variable.dtype)
 
-    return backends.current().draw_each(draw, ops.convert_to_tensor(states))
+    return backends.current().sample_each(sample, ops.convert_to_tensor(states))
 
 
 def fixed(value):

@@ -8,7 +8,7 @@ from keras import ops
 from keras_nalu.models import backends
 from keras_nalu.models.model import watch
 from keras_nalu.models.population.optimizers import clip
-from keras_nalu.models.population.scores import OfWeights, Scores
+from keras_nalu.models.population.scores import Scores, WeightMetrics
 
 
 class Member:
@@ -24,7 +24,7 @@ class Member:
     """
 
     scorer: Any
-    of_weights: Any
+    weight_metrics: Any
     #: What the metrics of all members have counted, once a batch was seen.
     scores: Any = None
 
@@ -32,7 +32,7 @@ class Member:
         self.template = template
         self.compiled = compiled
         if compiled is not None:
-            self.of_weights = OfWeights(template, watch(template, compiled))
+            self.weight_metrics = WeightMetrics(template, watch(template, compiled))
             self.scorer = scorer_of(template)
             self.scorer.compile("sgd", **compiled)
         #: The names in the logs, once a batch was seen.

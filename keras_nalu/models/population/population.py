@@ -103,7 +103,7 @@ class Population(Stacked):
         #: The runs of the last epoch of `fit` and of the last `evaluate`.
         self._last: Any = None
         self._evaluated: Any = None
-        self._predicted_own: Any = None
+        self._predicted_per_member: Any = None
 
     @property
     def member_logs(self):
@@ -169,7 +169,7 @@ class Population(Stacked):
 
     def devices(self):
         """Where a call's batches lie."""
-        return self._place.devices(self._data.is_own)
+        return self._place.devices(self._data.is_per_member)
 
     @like(keras.Model.fit)
     def fit(self, *args, **kwargs):
@@ -217,10 +217,10 @@ class Population(Stacked):
         self._data.admit(call)
         # TensorFlow would trace data with and without an axis of the members as data of
         # any rank.
-        own = are_arrays(call["x"]) and self._data.is_own(call["x"])
-        if self._predicted_own != own:
+        per_member = are_arrays(call["x"]) and self._data.is_per_member(call["x"])
+        if self._predicted_per_member != per_member:
             self.predict_function = None
-        self._predicted_own = own
+        self._predicted_per_member = per_member
         with self._place.scope():
             outputs = super().predict(call["x"], *args, **kwargs)
         return keras.tree.map_structure(lambda y: np.moveaxis(y, 1, 0), outputs)

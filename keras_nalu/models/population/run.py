@@ -5,7 +5,7 @@ from keras import ops
 
 from keras_nalu.models import backends
 from keras_nalu.models.feeds.datasets import Iterated
-from keras_nalu.models.feeds.drawn import Draws
+from keras_nalu.models.feeds.sampled import Sampled
 from keras_nalu.models.planning import Planner
 from keras_nalu.models.population.initial import variables_of
 from keras_nalu.models.population.scores import quantiles
@@ -27,7 +27,7 @@ class PopulationRun(Run):
     def finish(self, kind, logs, state):
         # On JAX the weights are in the state meanwhile.
         weights = [*state[0][0], *state[0][1]] if state else variables_of(self.model)
-        logs |= self._member.of_weights.measure(weights, logs)
+        logs |= self._member.weight_metrics.measure(weights, logs)
         self.logs[kind] = {
             name: ops.convert_to_numpy(logs[name]) for name in self._member.names
         }
@@ -80,8 +80,8 @@ class PopulationPlanner(Planner):
     def devices(self):
         return self.model.devices()
 
-    def draws(self, draw, steps):
-        return Draws(draw, steps, self.model.size)
+    def sampled(self, sample, steps):
+        return Sampled(sample, steps, self.model.size)
 
     def other_data(self, steps, reason):
         return Iterated(steps)

@@ -29,7 +29,7 @@ class Scores(keras.metrics.Metric):
         return {}
 
 
-class OfWeights:
+class WeightMetrics:
     """The metrics of a member's weights after its last step, which no step sees.
 
     Args:

@@ -58,7 +58,7 @@ class Stacked(Model):
                     initializer=fixed(value),
                     dtype=variable.dtype,
                     trainable=index < trainable,
-                    constraint=_of_each(variable.constraint),
+                    constraint=_per_member(variable.constraint),
                     autocast=False,
                     name=variable.path.replace("/", "_"),
                 )
@@ -149,7 +149,7 @@ class Stacked(Model):
         shared = {name: value for name, value in data.items() if value is not None}
         stacked["trainable"] = tensors(self.trainable_variables)
         stacked["non_trainable"] = tensors(self.non_trainable_variables)
-        if self._data.is_own(data["x"]):
+        if self._data.is_per_member(data["x"]):
             stacked |= keras.tree.map_structure(lambda a: ops.moveaxis(a, 1, 0), shared)
             shared = {}
         return ops.vectorized_map(lambda values: function(shared | values), stacked)
@@ -164,7 +164,7 @@ def _assign(variables, values):
         variable.assign(value)
 
 
-def _of_each(constraint):
+def _per_member(constraint):
     if isinstance(constraint, Counting):
         # A member counts its own steps.
         constraint = constraint.constraint

@@ -30,17 +30,17 @@ class Stream:
 
 
 @dataclasses.dataclass(frozen=True)
-class Drawing:
+class Sampler:
     """Reads batches from a function that draws them."""
 
-    draw: Callable
+    sample: Callable
     members: int | None
     block: int = INNER_STEPS
 
     def __call__(self, seed, start):
         def batch(i):
             counter = keras.ops.stack([keras.ops.zeros_like(i), i])
-            data = self.draw(Stream(seed + counter, self.members))
+            data = self.sample(Stream(seed + counter, self.members))
             if self.members is None:
                 return data
             return map_arrays(lambda a: keras.ops.moveaxis(a, 0, 1), data)
@@ -48,13 +48,13 @@ class Drawing:
         return batch
 
 
-class Draws(Feed):
+class Sampled(Feed):
     """Batches that a function draws on the device.
 
     The same in every epoch, if it `repeats`. A seed makes them reproducible.
     """
 
-    def __init__(self, draw, steps, members=None, seed=None, repeats=False):
+    def __init__(self, sample, steps, members=None, seed=None, repeats=False):
         super().__init__()
         if steps is None:
             raise ValueError(
@@ -62,7 +62,7 @@ class Draws(Feed):
                 "Try steps_per_epoch=1000 in `fit`, with validation_steps=10 for a "
                 "validation that is drawn, or steps=1000 in `evaluate`."
             )
-        self.reader = Drawing(draw, members)
+        self.reader = Sampler(sample, members)
         self.steps = expect.integer("steps", steps, instead=1000)
         self.repeats = repeats
         self.count = 0
