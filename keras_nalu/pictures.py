@@ -1,26 +1,26 @@
-"""Pictures for the Images tab, painted with Pillow, which TensorBoard needs."""
+"""Pictures for TensorBoard's Images tab, painted with Pillow."""
 
 import math
 
 import numpy as np
 
-#: Pixels of a cell with its value in it, and of text.
+#: The sides of a cell that shows its value, and of text, in pixels.
 CELL, TEXT = 48, 14
-#: TensorBoard stretches a picture that is narrower.
+#: TensorBoard stretches a picture that is narrower, in pixels.
 NARROWEST = 260
-#: More rows or columns than this are painted without values.
+#: A kernel with more rows or columns is painted without values.
 MOST_CELLS = 12
-#: The longest side of a large kernel; of a longer axis every n-th entry is shown.
+#: The longest side of a picture without values; longer axes show every n-th entry.
 PIXELS = 512
 GRAY, BLUE = (128, 128, 128), (33, 102, 172)
 
 
 def heat_map(kernel, gate=None):
-    """A kernel of (inputs, units), an input a row: -1 is blue, 0 white and 1 red.
+    """A kernel with a row for each input: -1 is blue, 0 white and 1 red.
 
     Args:
         kernel: The effective weights, (..., inputs, units).
-        gate: For each unit, a row of its own below the kernel.
+        gate: The gate of each unit, painted as a row below the kernel.
 
     Returns:
         An array of `uint8`, (height, width, 3).
@@ -84,11 +84,11 @@ def _large(rows):
 def fan(losses, width=340, height=240):
     """The losses of all members over the epochs, on a logarithmic scale.
 
-    Light, from the least to the largest; darker, the middle half; a line, the median.
-    TensorBoard shows it some 260 pixels wide, so it is small.
+    The light area spans all members, the darker one the middle half; the line is the
+    median. The picture is small because TensorBoard shows it 260 pixels wide.
 
     Args:
-        losses: (epochs, members); what is not finite or not positive is left out.
+        losses: (epochs, members); values that are not finite or positive are left out.
 
     Returns:
         An array of `uint8`, (height, width, 3).
