@@ -562,9 +562,9 @@ def test_trains_on_what_a_function_draws(kind):
     keras.utils.set_random_seed(3)
     logs = model.evaluate(draw_sums, steps=4, verbose=0, return_dict=True)
     assert np.max(logs["loss"]) < 0.15
-    with pytest.raises(ValueError, match=r"say how many are an epoch.*steps_per_epoch"):
+    with pytest.raises(ValueError, match=r"number of steps of an epoch.*steps_per_ep"):
         model.fit(draw_sums, verbose=0)
-    with pytest.raises(ValueError, match=r"say how many are an epoch.*steps=1000"):
+    with pytest.raises(ValueError, match=r"number of steps of an epoch.*steps=1000"):
         model.evaluate(draw_sums, verbose=0)
 
 
