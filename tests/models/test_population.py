@@ -939,7 +939,7 @@ def test_no_member_is_best_where_all_diverged(lines):
     history = fit(lines)
     assert history.history["diverged"] == [SIZE, SIZE]
     assert np.isnan(history.history["loss"]).all()
-    with pytest.raises(ValueError, match="No member has a loss that is a number"):
+    with pytest.raises(ValueError, match="a member whose loss on this data is finite"):
         lines.best(X, Y, batch_size=BATCH)
 
 
