@@ -1,8 +1,8 @@
 """Neural arithmetic layers for Keras 3.
 
-Public names load on first use (PEP 562): importing the package alone loads no
-framework, so that the backend can still be chosen and the command line answers
-at once. They stand in `__init__.pyi`.
+Public names are listed in `__init__.pyi` and load on first use (PEP 562). Importing
+the package loads no framework, so that a program can still choose the backend, and
+the command line answers at once.
 """
 
 import lazy_loader
@@ -11,8 +11,8 @@ __version__ = "2.0.0"
 
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
-#: Not part of `from keras_nalu import *`: modules whose names Keras has, too, and what
-#: an extra is needed for.
+#: `from keras_nalu import *` leaves these out: the modules would hide those that Keras
+#: has under the same names, and the regressor needs an extra.
 _BY_NAME = {"constraints", "initializers", "regularizers", "ArithmeticRegressor"}
 __all__ = [  # pyright: ignore[reportUnsupportedDunderAll]
     name for name in __all__ if name not in _BY_NAME

@@ -18,51 +18,49 @@ from keras_nalu.models.run import current
 
 VERSION = 2
 
-#: Of the training's time, what backups may take where `every` does not say more. The
-#: notebook's epoch takes 3 to 6 ms and its backup 8 to 13 ms, nearly all of it the
-#: disk's: one in every epoch would take three times as long as the training.
+#: The share of the time that backups may take if `every` is `None`. An epoch of the
+#: tutorial takes 3 to 6 ms and its backup 8 to 13 ms, nearly all of it for the disk.
 SHARE = 0.05
 
-#: The key of what stands for an array in JSON.
+#: The key that stands for an array in JSON.
 ARRAY = "array in this file"
 
-#: They keep open files, and what they say of them is not true in another process.
+#: Their attributes describe open files, which another process does not have.
 _WRITERS = keras.callbacks.TensorBoard, keras.callbacks.CSVLogger
 
 
 class BackupAndRestore(keras.callbacks.CallbackList):
-    """Keras' callback, so that a training that is killed ends as if it had not been.
+    """Keras' callback, for a training that is killed and then ends the same.
 
-    The same program, run again, goes on from the last backup, and ends with the same
+    Run the same program again: it goes on from the last backup, and ends with the same
     weights and history, bit for bit. A backup is one file, written under another name
-    and then put in its place: whenever the process dies, there is a whole one.
+    and then renamed, so that there is a complete one whenever the process dies.
 
-    Keras' own keeps the weights, the optimizer and the number of the epoch. This one
-    keeps the history, too, the seeds of layers such as Dropout, NumPy's and Python's
-    global generators (so the order of `shuffle` in `keras_nalu.Sequential`), where a
-    function that draws batches was, and what the callbacks count that are given to it.
-    Not the order in which Keras itself shuffles on TensorFlow and JAX; and what a
-    generator yields begins anew.
+    Keras' callback keeps the weights, the optimizer and the number of the epoch. This
+    one also keeps the history, the seeds of layers such as Dropout, NumPy's and
+    Python's global generators (which determine `shuffle` in `keras_nalu.Sequential`),
+    the position of a function that samples batches, and the counts of the callbacks
+    that are given to it. It does not keep the order in which Keras shuffles on
+    TensorFlow and JAX; generators start again from their beginning.
 
-    What a TensorBoard among its callbacks wrote after the last backup is taken back: no
-    step is there twice.
+    If a TensorBoard is among its callbacks, the events after the last backup are
+    removed, so that no step is there twice.
 
     Args:
-        path: The file. Of two trainings at a time each needs its own.
+        path: The file. Two trainings at a time need two files.
         callbacks: Callbacks of this training, given to this one instead of `fit`. Their
-            attributes of numbers, text and arrays, such as the best so far of
-            `EarlyStopping`, are kept, but not what their constructors were given.
-        every: Epochs between two backups. `None` makes one where a twentieth of the
-            time since the last is what that one took: after every long epoch, and after
-            many short ones.
-        delete: Whether the file is deleted when the training ends, as Keras does;
-            otherwise it holds the end, and the same training has no epoch left.
+            attributes of numbers, text and arrays are kept, such as the best value of
+            `EarlyStopping`, but not the arguments of their constructors.
+        every: Epochs between two backups. `None` makes a backup when the last one took
+            less than a twentieth of the time since then.
+        delete: Whether to delete the file when the training ends, as Keras does.
+            Otherwise the same training, run again, has no epoch left.
 
     Raises:
-        ValueError: `every` is not a positive integer; `callbacks` of `fit` is this one,
-            not in a list; when the training begins, the file is not whole, of another
-            version, model, optimizer or backend, or the model is not built.
-        OSError: the file cannot be written. The one from before is still there.
+        ValueError: `every` is not a positive integer; `fit` got this callback without a
+            list; when the training begins, the file is damaged or of another version,
+            model, optimizer or backend, or the model is not built.
+        OSError: the file cannot be written. The previous one is still there.
 
     Example:
 
@@ -90,7 +88,7 @@ class BackupAndRestore(keras.callbacks.CallbackList):
         self.delete = expect.flag("delete", delete)
 
     def on_train_begin(self, logs=None):
-        # Keras gives a model to what is in the list.
+        # Keras uses a lone CallbackList as it is, and never sets its model.
         if self.model is None:
             raise ValueError(
                 "Expected a list of callbacks. Received: one BackupAndRestore. Try "
@@ -101,16 +99,16 @@ class BackupAndRestore(keras.callbacks.CallbackList):
         self._history: Any = {}
         if self.path.exists():
             self._restore(self._read())
-        # With the names of the files that a TensorBoard has just begun.
+        # At once, so that it has the files that a TensorBoard has just opened.
         self._save()
 
     def on_epoch_begin(self, epoch, logs=None):
-        # Keras leaves it, and the next `fit` would begin there, too.
+        # Keras does not reset it, and the next `fit` would also begin there.
         private.begin_at(self.model, None)
         super().on_epoch_begin(epoch, logs)
 
     def on_epoch_end(self, epoch, logs=None):
-        # Keras' list gives them a copy of the logs, which some add to.
+        # `super` would give them a copy of the logs, to which some callbacks add.
         logs = {} if logs is None else logs
         for callback in self.callbacks:
             callback.on_epoch_end(epoch, logs)
@@ -169,7 +167,7 @@ class BackupAndRestore(keras.callbacks.CallbackList):
             raise ValueError(
                 f"Expected the backup of a training. Received: {str(self.path)!r}, "
                 f"which is damaged or something else ({error}). Give another `path`, "
-                "or delete the file and begin anew."
+                "or delete the file and start again."
             ) from error
 
     def _state(self):
@@ -199,7 +197,7 @@ class BackupAndRestore(keras.callbacks.CallbackList):
         for name, expected in self._description().items():
             self._expect(name, state["of"][name], expected)
         for variable, value in zip(_variables(model), state["variables"], strict=True):
-            # NumPy's files do not know bfloat16.
+            # NumPy saves bfloat16 as raw bytes, with a dtype of kind "V".
             dtype = keras.ops.convert_to_numpy(variable).dtype
             variable.assign(value.view(dtype) if value.dtype.kind == "V" else value)
         if state["fit"] and (run := current(model)):
@@ -214,17 +212,17 @@ class BackupAndRestore(keras.callbacks.CallbackList):
         self._epochs = state["epochs"]
         self._history = state["history"]
         model.history.history = {name: [*v] for name, v in self._history.items()}
-        # As Keras' own does: there is no public way to tell `fit`.
+        # As Keras' callback does; `fit` has no public way to set its epoch.
         if state["stopped"]:
             private.begin_at(model, self.params["epochs"])
         elif self._epochs:
             private.begin_at(model, self._epochs[-1] + 1)
 
     def _description(self):
-        """What a backup must have in common with the training that it is for."""
+        """The facts in which a backup and the training must agree."""
         model = self.model
         model.optimizer.build(model.trainable_variables)
-        # A population's are in its template.
+        # The layers of a population are in its template.
         whole = model.template if isinstance(model, Population) else model
         return {
             "backend": keras.backend.backend(),
@@ -239,12 +237,12 @@ class BackupAndRestore(keras.callbacks.CallbackList):
             raise ValueError(
                 f"Expected the backup of this training, with {name} {expected}. "
                 f"Received: {str(self.path)!r}, with {name} {received}. Give another "
-                "`path`, or delete the file and begin anew."
+                "`path`, or delete the file and start again."
             )
 
 
 def _torch() -> Any:
-    """Where it computes, it has a generator of its own."""
+    """PyTorch, whose global generator is to be kept, if it is the backend."""
     if keras.backend.backend() != "torch":
         return None
     import torch
@@ -276,7 +274,7 @@ def _restore_callback(callback, state):
         vars(callback).update(state)
         return
     private.set_batch_counts(callback, state["counts"])
-    # Not of the folders below: they may be other trainings'.
+    # Only in the runs of this callback: other folders may be other trainings'.
     for file, size in state["files"].items():
         path = Path(callback.log_dir, file)
         if path.exists() and path.stat().st_size > size:
@@ -284,7 +282,7 @@ def _restore_callback(callback, state):
 
 
 def _event_files(board):
-    """The sizes of a TensorBoard's files, which grow at their end."""
+    """The sizes of a TensorBoard's files; truncated to them, they are as they were."""
     folder = Path(board.log_dir)
     return {
         str(file.relative_to(folder)): file.stat().st_size
@@ -302,7 +300,7 @@ def _is_plain(value):
 
 
 def _dumps(state):
-    """As JSON, which holds the numbers of arrays in a list."""
+    """The state as JSON, and its arrays in a list; JSON has their indices."""
     arrays = []
 
     def default(value):

@@ -8,16 +8,16 @@ from keras_nalu.models import Population
 
 
 class EpochLine(keras.callbacks.Callback):
-    """Prints the notebook's line after every epoch, with four significant digits.
+    """Prints a line after every epoch, with four significant digits.
 
         epoch 0, loss: 2732, accuracy: 0.0062
 
-    `loss` is the last batch's where the model is compiled with the `LastBatchLoss`
-    metric, else the epoch's mean, which is what Keras logs.
+    `loss` is that of the last batch if the model has the `LastBatchLoss` metric, else
+    the mean over the epoch, as Keras logs it.
 
     Args:
-        write: What takes the line.
-        every: Epochs between two lines; the last epoch has one, too.
+        write: A function that takes the line.
+        every: Epochs between two lines; the last epoch always has one.
 
     Raises:
         ValueError: `write` cannot be called; `every` is not a positive integer.
@@ -42,18 +42,18 @@ class EpochLine(keras.callbacks.Callback):
 class StopWhenSolved(keras.callbacks.Callback):
     """Stops the training at the end of the epoch in which the model solves the task.
 
-    In a `Population` every member counts as stopped at its first solved epoch: its
-    weights of then are put back at the end, as if it had trained alone. The training
-    stops when all members are solved but those whose loss is not finite.
+    A member of a `Population` counts as stopped at its first solved epoch. At the end
+    it gets back its weights of that epoch, as if it had trained alone. The training
+    stops when every member has solved the task or has a loss that is not finite.
 
-    `solved_at` is the epoch, or `None`; of a population, an array with -1 for a member
-    that is not solved.
+    `solved_at` is the epoch, or `None`; for a population it is an array, with -1 for
+    the members that have not solved the task.
 
     Args:
-        monitor: Name in the logs of what is compared.
-        threshold: What it has to be less than.
-        validation_freq: As it is given to `fit`, if it is: between the validations
-            nothing that begins with "val_" is asked for.
+        monitor: Name in the logs of the value to compare.
+        threshold: The task is solved when the value is less than this.
+        validation_freq: The `validation_freq` of `fit`; epochs without a validation
+            need no value whose name begins with "val_".
 
     Raises:
         ValueError: `monitor` is not in the logs of an epoch.
@@ -95,8 +95,8 @@ class StopWhenSolved(keras.callbacks.Callback):
         if self.monitor not in logs:
             raise ValueError(
                 f"There is no {self.monitor!r} in the logs of this epoch. There are: "
-                f"{', '.join(map(repr, logs))}. Try one of them as `monitor`; those of "
-                "the validation need `fit(..., validation_data=...)`."
+                f"{', '.join(map(repr, logs))}. Try one of them as `monitor`. Names "
+                "with 'val_' need `fit(..., validation_data=...)`."
             )
         solved = logs[self.monitor] < self.threshold
         if population:

@@ -12,8 +12,8 @@ from keras_nalu import expect, ops
 class Clip(keras.constraints.Constraint):
     """Keeps every entry of a weight between two bounds.
 
-    The default of `NAU` and `NRU` is `Clip(-1, 1)`, of `NMU`, `SNMU` and `NMRU`
-    `Clip(0, 1)`. Without one: `kernel_constraint=keras.constraints.Constraint()`.
+    `NAU` and `NRU` use `Clip(-1, 1)`, and `NMU`, `SNMU` and `NMRU` use `Clip(0, 1)`. To
+    train them without it, give `kernel_constraint=keras.constraints.Constraint()`.
 
     Args:
         low: The lowest value.

@@ -7,7 +7,7 @@ import numpy as np
 
 from keras_nalu import expect
 
-#: By name: what the labels are, of arrays and of tensors.
+#: The functions that compute the labels, by name. They take arrays and tensors.
 OPERATIONS = {
     "add": operator.add,
     "subtract": operator.sub,
@@ -35,26 +35,25 @@ def generate_dataset(
     low: int = 0,
     high: int = 9,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of two integers and the result of an operation on them: the notebook's.
+    """Samples rows of two integers and the result of an operation on them.
 
-    A divisor is never zero.
+    This is the data of the tutorial notebook. A divisor is never zero.
 
     Args:
         size: Number of rows.
-        seed: An integer makes the data reproducible. Without one it comes from
-            NumPy's global generator, which `keras.utils.set_random_seed` seeds.
+        seed: An integer makes the data reproducible. `None` takes NumPy's global
+            generator, which `keras.utils.set_random_seed` seeds.
         operation: `"add"`, `"subtract"`, `"multiply"` or `"divide"`.
         low: The smallest integer.
         high: One above the largest integer, as in `numpy.random.randint`.
 
     Returns:
-        `X` of shape (size, 2) and `Y` of shape (size, 1); integers, but for the floats
-        that a division gives.
+        `X` of shape (size, 2) and `Y` of shape (size, 1), as integers; the `Y` of a
+        division are floats.
 
     Raises:
-        ValueError: a size or bound that is not an integer, a negative size, an unknown
-            operation, an empty range, or one so large that its products do not fit 64
-            bits.
+        ValueError: a size or bound is not an integer, the size is negative, the
+            operation is unknown, or the range is empty or exceeds 32 bits.
 
     Example:
 
@@ -73,10 +72,10 @@ def generate_dataset(
     if not -(2**31) <= low < high - skip_zero <= 2**31:
         raise ValueError(
             "Expected low < high, between -2**31 and 2**31, with more than zero to "
-            f"divide by. Received: low={expect.told(low)}, high={expect.told(high)}. "
+            f"divide by. Received: low={expect.text(low)}, high={expect.text(high)}. "
             "Try low=0, high=9."
         )
-    # The legacy generator draws what the notebook's `np.random.randint` drew.
+    # The legacy generator repeats the numbers of the notebook's `np.random.randint`.
     rng = np.random if seed is None else np.random.RandomState(seed)
     X = rng.randint(low, high, size=(size, 2))
     if skip_zero:

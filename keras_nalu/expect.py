@@ -1,7 +1,7 @@
-"""What an argument may be; of all else an error says what came, and what to type.
+"""Checks of arguments, whose errors say what came, what was expected and what to type.
 
-Each function returns the value, as a plain Python number where it is one of NumPy's: a
-config is JSON. Nothing here loads a framework.
+Each function returns the value. NumPy's numbers become Python's, because a config is
+JSON. This module loads no framework.
 """
 
 import math
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-#: Of float32, in which the layers compute.
+#: The largest float32, since the layers compute in float32.
 LARGEST = float(np.finfo("float32").max)
 
 
@@ -19,18 +19,18 @@ def invalid(name: str, value: Any, expected: str, instead: Any) -> ValueError:
     """The error for a value that an argument cannot have."""
     return ValueError(
         f"Received an invalid value for `{name}`, expected {expected}. "
-        f"Received: {name}={told(value)}. Try {name}={instead}."
+        f"Received: {name}={text(value)}. Try {name}={instead}."
     )
 
 
-def told(value: Any) -> str:
-    """A value as in code, in one line that is not too long."""
+def text(value: Any) -> str:
+    """The `repr` of a value in one line of at most 200 characters."""
     try:
-        text = " ".join(repr(value).split())
+        line = " ".join(repr(value).split())
     except Exception:
-        # Of an integer of more than 4,300 digits, say, which Python does not print.
-        text = f"<{type(value).__name__}>"
-    return text if len(text) <= 200 else f"{text[:200]}..."
+        # Python refuses to print an integer of more than 4,300 digits, for example.
+        line = f"<{type(value).__name__}>"
+    return line if len(line) <= 200 else f"{line[:200]}..."
 
 
 def number(
@@ -40,7 +40,7 @@ def number(
     instead: Any = "1.0",
     holds: Callable[[Any], Any] | None = None,
 ) -> Any:
-    """A number that is finite in float32, for which `holds` holds."""
+    """A number that is finite in float32 and for which `holds` is true."""
     if isinstance(value, numbers.Real) and not isinstance(value, bool):
         try:
             plain = float(value)
@@ -54,7 +54,7 @@ def number(
 
 
 def positive(name: str, value: Any) -> Any:
-    """A number above 0, in float32 too."""
+    """A number that is above 0 in float32."""
     return number(name, value, "a positive number", "1.0", lambda n: np.float32(n) > 0)
 
 
@@ -80,7 +80,7 @@ def integer(
 
 
 def seed(name: str, value: Any, bits: int = 32) -> int | None:
-    """An integer below 2**32, or `None`."""
+    """An integer from 0 to below `2**bits`, or `None`."""
     if value is None:
         return None
     expected = f"None or an integer from 0 to 2**{bits} - 1"
@@ -88,7 +88,7 @@ def seed(name: str, value: Any, bits: int = 32) -> int | None:
 
 
 def flag(name: str, value: Any) -> bool:
-    """True or False; 1 and 0 too."""
+    """True or False, also as 1 or 0."""
     if isinstance(value, bool | np.bool_):
         return bool(value)
     if isinstance(value, numbers.Integral) and value in (0, 1):
@@ -97,19 +97,19 @@ def flag(name: str, value: Any) -> bool:
 
 
 def kind(name: str, value: Any, kind: Any, expected: str, instead: str) -> Any:
-    """A thing of this type, or of one of these."""
+    """A value of this type or union of types."""
     if isinstance(value, kind):
         return value
     raise invalid(name, value, expected, instead)
 
 
-#: Not `|` in the function: PyTorch's compiler cannot read that.
+#: Not `|` within `real`, because PyTorch's compiler cannot read that.
 _ARRAYS = np.ndarray, np.generic
 
 
 def real(name: str, value: Any, instead: str = "np.array([[1.0, 2.0]])") -> Any:
-    """What holds real numbers, a data frame as an array; refused is what holds others:
-    text, dates, complex numbers, objects."""
+    """A structure of real numbers; a data frame becomes an array. Text, dates, complex
+    numbers and objects are refused."""
     if hasattr(value, "to_numpy") and hasattr(value, "index"):
         value = value.to_numpy()
     kind = getattr(value, "dtype", None)
@@ -120,7 +120,7 @@ def real(name: str, value: Any, instead: str = "np.array([[1.0, 2.0]])") -> Any:
             raise invalid(name, value, "an array of real numbers", instead) from error
         known = kind.kind in "biuf" or "float" in kind.name
     else:
-        # A tensor's, of any backend.
+        # The dtype of a tensor of any backend.
         known = not any(
             word in str(kind) for word in ("string", "complex", "variant", "resource")
         )

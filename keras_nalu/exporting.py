@@ -1,4 +1,4 @@
-"""`model.export`, with what Keras' own needs a hand for."""
+"""`model.export` for models that Keras does not export by itself."""
 
 import keras
 
@@ -8,14 +8,15 @@ from keras_nalu.graph import symbolic_inputs
 def export(model, path, format="tf_saved_model", **kwargs):
     """Writes a model for programs without Keras, as `model.export` does.
 
-    It does two things more. It calls the model once, where Keras stops at "The model
-    provided has never called". And on JAX a SavedModel is written without gradients,
-    for that of a product cannot be traced for batches of any size.
+    It calls the model once first; a model that was loaded and never called would raise
+    "The model provided has never called". On JAX it writes a SavedModel without
+    gradients, because the gradient of a product cannot be traced for batches of any
+    size.
 
     Args:
-        model: A built model, as one that `load_model` returned.
+        model: A built model.
         path: A file, or a folder for a SavedModel.
-        format: `"tf_saved_model"`, `"onnx"` or `"litert"`, or another one of Keras.
+        format: `"tf_saved_model"`, `"onnx"`, `"litert"` or another format of Keras.
         **kwargs: Further arguments of `model.export`.
 
     Raises:
@@ -33,7 +34,7 @@ def export(model, path, format="tf_saved_model", **kwargs):
     if (backend, format) in [("torch", "tf_saved_model"), ("jax", "litert")]:
         raise ValueError(
             f"Keras with {backend} does not write {format} for batches of any size. "
-            "Save the model as a .keras file, and load and export that with "
+            "Save the model as a .keras file, then load and export that with "
             "KERAS_BACKEND=tensorflow."
         )
     args, inputs = symbolic_inputs(model)

@@ -1,4 +1,4 @@
-"""The forward pass of a model as a graph that TensorBoard draws."""
+"""The forward pass of a model as a graph for TensorBoard."""
 
 import itertools
 import os
@@ -9,20 +9,20 @@ from keras_nalu.layers.base import walk_layers
 
 
 def unused(name, names):
-    """`name`, with a number behind it where `names` has it already."""
+    """`name`, with a number appended if it is among `names`."""
     numbered = (f"{name}_{number}" for number in itertools.count(1))
     return next(n for n in itertools.chain([name], numbered) if n not in names)
 
 
 def graph_def(model):
-    """The forward pass of a built model as a GraphDef that reads like the paper."""
+    """The forward pass of a built model as a GraphDef, with a box for each layer."""
     import tensorflow as tf
 
     backend = keras.backend.backend()
     if backend not in ("tensorflow", "jax"):
         raise RuntimeError(
-            f"the {backend} backend keeps no name scopes to draw from. TensorFlow and "
-            "JAX do: train an epoch with KERAS_BACKEND=tensorflow to see the graph."
+            f"the {backend} backend keeps no name scopes. TensorFlow and JAX do: train "
+            "an epoch with KERAS_BACKEND=tensorflow to see the graph."
         )
     trace = _tensorflow_nodes if backend == "tensorflow" else _jax_nodes
     inputs = symbolic_inputs(model)
@@ -33,7 +33,7 @@ def graph_def(model):
         _, op, sources, shapes = nodes[index]
         sources = [f"{names[source]}:{port}" for source, port in sources]
         node = graph.node.add(name=name, op=op, input=sources)
-        # Without shapes TensorBoard draws every edge as a thick grey arrow.
+        # Without shapes TensorBoard shows every edge as a thick grey arrow.
         node.attr["_output_shapes"].list.shape.extend(shapes)
     return graph
 
@@ -56,7 +56,7 @@ def symbolic_inputs(model):
 
 
 def _tracing(model, inputs, spec, batch):
-    """The model as a pure function, and `spec`s of its two arguments for a tracer."""
+    """The model as a function of its weights and inputs, and the `spec`s of both."""
 
     def forward(values, tensors):
         args, kwargs = keras.tree.pack_sequence_as(inputs, tensors)
@@ -68,8 +68,8 @@ def _tracing(model, inputs, spec, batch):
     return forward, values, [spec((batch, *t.shape[1:]), t.dtype) for t in tensors]
 
 
-# Both tracers give nodes `(name with scopes, operation, sources, output shapes)`: the
-# variables, the inputs, then the rest. A source is `(index of a node, output of it)`.
+# Both tracers return nodes `(name with scopes, operation, sources, output shapes)`:
+# first the variables, then the inputs and the rest. A source is `(node, output)`.
 
 
 def _tensorflow_nodes(model, inputs):
@@ -83,7 +83,7 @@ def _tensorflow_nodes(model, inputs):
     scopes = {os.path.dirname(op.name) for op in operations}
 
     def plain(scope):
-        """Undoes the number that TensorFlow gives to a scope that is entered again."""
+        """The scope without the number that TensorFlow appends on a second entry."""
         outer, slash, name = scope.rpartition("/")
         stem, _, number = name.rpartition("_")
         if number.isdigit() and (stem in known or outer + slash + stem in scopes):
@@ -113,7 +113,7 @@ def _jax_nodes(model, inputs):
         nodes.append((name.strip("/"), op, [s for s in sources if s], shapes))
         return [(len(nodes) - 1, port) for port in range(len(shapes))]
 
-    def draw(jaxpr, sources, scope):
+    def add_all(jaxpr, sources, scope):
         """Adds the equations of a jaxpr; returns the sources of its results."""
         made = dict(zip(jaxpr.invars, sources, strict=True))
 
@@ -126,7 +126,7 @@ def _jax_nodes(model, inputs):
             inner = equation.params.get("jaxpr", equation.params.get("call_jaxpr"))
             inner = getattr(inner, "jaxpr", inner)
             if inner and len(inner.invars) == len(sources):
-                found = draw(inner, sources, path)
+                found = add_all(inner, sources, path)
             else:
                 op = equation.primitive.name
                 found = add(f"{path}/{op}", op, sources, results)
@@ -137,13 +137,13 @@ def _jax_nodes(model, inputs):
     forward, *specs = _tracing(model, inputs, jax.ShapeDtypeStruct, batch)
     jaxpr = jax.make_jaxpr(forward)(*specs).jaxpr
     sources = [add("", "Placeholder", [], [v])[0] for v in jaxpr.invars]
-    for source, result in zip(draw(jaxpr, sources, ""), jaxpr.outvars, strict=True):
+    for source, result in zip(add_all(jaxpr, sources, ""), jaxpr.outvars, strict=True):
         add("output", "Identity", [source], [result])
     return nodes
 
 
 def _names(nodes, variables, inputs):
-    """A name for every node to draw, by index: it puts the node into a layer's box."""
+    """The names of the nodes to show, by index, each in the scope of its layer."""
     reader = {s: name for name, _, sources, _ in reversed(nodes) for s, _ in sources}
     names = {index: node[0] for index, node in enumerate(nodes)}
     for index, variable in enumerate(variables):
@@ -157,7 +157,7 @@ def _names(nodes, variables, inputs):
     for index, tensor in enumerate(inputs, len(variables)):
         unnamed = tensor.name.startswith("keras_tensor")
         names[index] = "input" if unnamed else tensor.name
-    # A box that holds everything is nothing but a click: open it.
+    # A scope that holds every node would only cost the reader a click.
     scopes = [name.split("/")[:-1] for name in names.values() if "/" in name]
     levels = itertools.takewhile(lambda x: len({*x}) == 1, zip(*scopes, strict=False))
     depth = len(list(levels))

@@ -1,6 +1,6 @@
-"""The papers' initial weights that Keras has no name for.
+"""The papers' initializers that Keras does not have.
 
-Where they differ by weight (iNALU, NPU, MC-FC) the layer's `build` states them.
+If a paper names one for each weight (iNALU, NPU, MC-FC), the layer's `build` has them.
 """
 
 import math
@@ -12,7 +12,7 @@ from keras_nalu import expect
 
 
 def _seed(value: Any) -> Any:
-    """Keras takes a number that does not fit 32 bits, and fails in the first draw."""
+    """The seed, checked here because Keras fails only when it first uses it."""
     if isinstance(value, dict) and "class_name" in value:
         value = keras.saving.deserialize_keras_object(value)
     if isinstance(value, keras.random.SeedGenerator):
@@ -21,7 +21,7 @@ def _seed(value: Any) -> Any:
 
 
 class _Seeded(keras.initializers.RandomUniform):
-    """With no argument but the seed."""
+    """An initializer whose only argument is the seed."""
 
     def __init__(self, seed: Any = None) -> None:
         super().__init__(seed=_seed(seed))
@@ -31,7 +31,7 @@ class _Seeded(keras.initializers.RandomUniform):
 
 
 class _Uniform(_Seeded):
-    """Uniform between bounds that follow from the shape."""
+    """Uniform between bounds that depend on the shape."""
 
     center: ClassVar[float]
 
@@ -57,8 +57,8 @@ class NACUniform(_Uniform):
 
         (1 - tanh(r) / r) (r - tanh(r / 2)) / (2 r) = 2 / max(in + units, 5)
 
-    The variance grows with `r`; where none is large enough, below in + units = 5, the
-    layer starts saturated, with `r = 9.47`. For 100 inputs and 2 units it is 0.50.
+    The variance grows with `r`. Below in + units = 5 no `r` is large enough, and the
+    layer starts saturated, with `r = 9.47`. For 100 inputs and 2 units `r` is 0.50.
 
     Args:
         seed: An integer or `keras.random.SeedGenerator`, as for any Keras initializer.
@@ -127,13 +127,13 @@ class UnitVector(_Seeded):
 
     def __call__(self, shape: Any, dtype: Any = None) -> Any:
         w = keras.random.normal(shape, dtype=dtype, seed=self.seed)
-        # Of all axes: TensorFlow has a norm of one or two.
+        # Flattened, because TensorFlow has norms over one or two axes only.
         return w / keras.ops.norm(keras.ops.reshape(w, -1))
 
 
 @keras.saving.register_keras_serializable(package="keras_nalu")
 class Orthogonal(keras.initializers.Orthogonal):
-    """Keras' own, drawn in float32: half precision cannot be orthogonalized.
+    """Keras' `Orthogonal`, computed in float32 also for weights in half precision.
 
     Args:
         gain: What the matrix is multiplied by.

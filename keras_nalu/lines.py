@@ -1,8 +1,8 @@
-"""What a unit of a layer computes, as a line of Python: what `ops` computes in numbers.
+"""What a unit of a layer computes, as a line of Python; `ops` has the same in numbers.
 
-Numbers come in the digits that their dtype carries: what is printed is evaluated. A
-`unit` is that of `keras_nalu.formulas.unit`: the inputs' names, and the weights as they
-are read.
+Numbers are written with the digits that their dtype carries, since the printed line is
+also evaluated. A `unit` is that of `keras_nalu.formulas.unit`: it has the names of the
+inputs, and the weights.
 """
 
 import ast
@@ -14,8 +14,8 @@ import numpy as np
 
 from keras_nalu import ops
 
-#: What share of a weight of this dtype is rounding: four steps where an effective
-#: weight is computed in it, half a step of half precision, in which none is.
+#: The relative rounding error of a weight by dtype: four steps where the effective
+#: weights are computed in it; half a step in half precision, which only stores them.
 NOISE = {"bfloat16": 2**-9, "float16": 2**-12, "float32": 2**-21, "float64": 2**-49}
 
 
@@ -27,20 +27,20 @@ def digits(value: Any, dtype: str = "float32") -> float:
 
 
 def rounded(value: Any, dtype: str = "float32") -> float:
-    """`digits`; what is that near to a whole number, or to 0, is that."""
+    """The nearest whole number if only rounding is between, else `digits`."""
     whole = np.round(value)
     near = abs(value - whole) <= 2 * NOISE.get(dtype, 2**-21)
     return float(whole) if near else digits(value, dtype)
 
 
 def number(value: float) -> str:
-    """Without the noise of `1 - 0.93`."""
+    """The number as text, without the rounding noise of `1 - 0.93`."""
     value = float(f"{value:.15g}")
     return str(int(value)) if value.is_integer() and abs(value) < 1e15 else str(value)
 
 
 def _signed(pairs, operator):
-    """The terms by the sign of their number; what is none counts as positive."""
+    """The texts of the positive terms, and those of the negative ones."""
     texts = [], []
     for term, w in pairs:
         if w != 0:
@@ -51,7 +51,7 @@ def _signed(pairs, operator):
 
 
 def sum_(weights: Iterable[float], terms: Iterable[str]) -> str:
-    """What is added first."""
+    """A weighted sum, with the positive terms first."""
     pairs = zip(terms, weights, strict=True)
     plus, minus = _signed(pairs, lambda term, size: f"{size} * {term}")
     if minus and not plus:
@@ -60,7 +60,7 @@ def sum_(weights: Iterable[float], terms: Iterable[str]) -> str:
 
 
 def product(factors: Iterable[tuple[str, float]]) -> str:
-    """Of powers: pairs of a base and its exponent."""
+    """A product of powers, given as pairs of a base and its exponent."""
     over, under = _signed(factors, lambda base, size: f"{base}**{size}")
     return " / ".join([" * ".join(over) or "1", *under])
 
@@ -89,7 +89,7 @@ def log_space_product(unit: Any, name: str = "kernel") -> str:
 
 
 def gated_product(unit: Any, name: str = "kernel") -> str:
-    """The product of the inputs whose weight is 1; others fade."""
+    """The product of the inputs whose weight is 1; see `ops.gated_product`."""
     pairs = zip(unit.weights(name), unit.inputs, strict=True)
     return product((faded(w, (x, 1)), 1) for w, x in pairs if w != 0)
 
@@ -155,9 +155,9 @@ def mix(
     multiply: Callable[[Any], str],
     G: Any = None,
 ) -> str:
-    """The line of one path, or of both where the gate does not decide.
+    """The line of one path, or of both if the gate does not decide.
 
-    `add` and `multiply` write the paths of a unit; `G` are the gate's weights, where it
+    `add` and `multiply` write the paths of a unit. `G` are the weights of a gate that
     depends on the inputs.
     """
     gates = unit.gates()

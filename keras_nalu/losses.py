@@ -11,15 +11,15 @@ class L2Loss(keras.losses.Loss):
 
         loss = sum((y_pred - y_true) ** 2) / 2
 
-    A sum, not a mean: with the same model and data it grows with the batch size, and
-    so does the gradient. A learning rate tuned for one batch size is another one for
-    another; the loss that Keras reports (the mean over the batches) can be compared
-    between runs of the same batch size only.
+    As a sum, it grows with the batch size, and so does its gradient. With another batch
+    size, tune the learning rate again. Keras reports the mean over the batches, which
+    can be compared only between runs of one batch size.
 
-    Labels and predictions must have the same shape, but for a last axis of length 1.
+    Labels and predictions must have the same shape; a last axis of length 1 may be
+    missing.
 
     Args:
-        reduction: How the samples' losses are put together, as in any Keras loss.
+        reduction: How the samples' losses are reduced, as in any Keras loss.
         name: Name of the loss.
         dtype: Dtype it is computed in.
 
@@ -38,7 +38,7 @@ class L2Loss(keras.losses.Loss):
         name: str | None = "l2_loss",
         dtype: Any = None,
     ) -> None:
-        # Keras compares it with the names that it knows.
+        # Keras looks it up in a set, which raises TypeError for a list, say.
         expect.kind("reduction", reduction, str | None, "a name or None", "'sum'")
         super().__init__(name=name, reduction=reduction, dtype=dtype)
 
@@ -51,9 +51,9 @@ class L2Loss(keras.losses.Loss):
     def call(self, y_true: Any, y_pred: Any) -> Any:
         y_true, y_pred = ops.align_labels(y_true, y_pred)
         squares = keras.ops.square(y_pred - y_true) / 2
-        # Weights may come one a sample or one a step: both know all axes but the last.
+        # Sample weights have all axes of the labels but the last.
         return keras.ops.sum(squares, axis=-1) if len(squares.shape) > 1 else squares
 
     def get_config(self) -> dict[str, Any]:
-        # Keras' own leaves the dtype out.
+        # Keras' config leaves the dtype out.
         return {**super().get_config(), "dtype": self.dtype}

@@ -6,7 +6,7 @@ from keras_nalu import expect, ops
 
 
 def is_close(y_true: Any, y_pred: Any, rtol: float, atol: float) -> Any:
-    """`numpy.isclose(y_true, y_pred)`, on infinities and NaN too, on every backend."""
+    """`numpy.isclose(y_true, y_pred)` on every backend, for infinities and NaN too."""
     y_pred = ops.widen(ops.floating("y_pred", y_pred))
     y_true, y_pred = ops.align_labels(y_true, y_pred)
     # keras.ops.isclose differs between the backends where both are infinite.
@@ -16,14 +16,15 @@ def is_close(y_true: Any, y_pred: Any, rtol: float, atol: float) -> Any:
 
 @keras.saving.register_keras_serializable(package="keras_nalu")
 class IsCloseAccuracy(keras.metrics.MeanMetricWrapper):
-    """The share of predictions that are right: close to the label, as NumPy says it.
+    """The share of predictions that are close to their labels.
 
         |y_true - y_pred| <= atol + rtol * |y_pred|
 
-    The tolerance scales with the prediction, as in `numpy.isclose(y_true, y_pred)`. An
-    infinite prediction is right where the label is the same infinity, NaN never.
+    This is `numpy.isclose(y_true, y_pred)`: the tolerance scales with the prediction,
+    an infinity is close to the same infinity, and NaN is close to nothing.
 
-    Labels and predictions must have the same shape, but for a last axis of length 1.
+    Labels and predictions must have the same shape; a last axis of length 1 may be
+    missing.
 
     Args:
         rtol: Relative tolerance, a share of the prediction.
@@ -71,10 +72,10 @@ class IsCloseAccuracy(keras.metrics.MeanMetricWrapper):
 
 @keras.saving.register_keras_serializable(package="keras_nalu")
 class LastBatchLoss(keras.metrics.Metric):
-    """The loss of the last batch, from before its update.
+    """The loss of the last batch, before the update that it causes.
 
-    Keras' own logs hold the mean over the epoch so far, which lags behind while a
-    model learns fast. Penalties that layers add are not counted.
+    Keras logs the mean over the epoch so far, which lags behind while a model learns
+    fast. Penalties of layers are left out.
 
     Args:
         loss: The loss object that the model is compiled with.

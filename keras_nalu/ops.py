@@ -9,18 +9,18 @@ from keras import backend, config, ops
 
 from keras_nalu import expect, wide
 
-#: From so many weights on, a sign is faster by matrix products: at 32 x 32 a training
-#: step of an INALU 6.2 times on JAX and 2.4 on TensorFlow.
+#: From this number of weights on, signs are computed by matrix products. A training
+#: step of a 32 x 32 INALU is then 6.2 times as fast on JAX, and 2.4 on TensorFlow.
 SIGNS = 1024
 
 
 def tensor(name: str, x: Any) -> Any:
-    """`x` as a tensor; refused where it holds no real numbers."""
+    """`x` as a tensor. Raises ValueError unless it holds real numbers."""
     return ops.convert_to_tensor(expect.real(name, x))
 
 
 def floating(name: str, x: Any) -> Any:
-    """The same, with whole numbers as Keras' default float."""
+    """`x` as a tensor of floats; integers become Keras' default float."""
     x = tensor(name, x)
     is_float = backend.is_float_dtype(backend.standardize_dtype(x.dtype))
     return x if is_float else ops.cast(x, config.floatx())
@@ -32,17 +32,17 @@ def to_numpy(x: Any) -> np.ndarray:
 
 
 def widen(x: Any) -> Any:
-    """`x` in float32 at least: half precision cannot hold 1e-7, nor a product."""
+    """`x` in float32 at least, because 1e-7 and products exceed half precision."""
     return ops.cast(x, backend.result_type(x.dtype, "float32"))
 
 
 def magnitude(x: Any) -> Any:
-    """`|x|`, of slope 0 at 0 on every backend; that of `abs` is 1 there on JAX."""
+    """`|x|`, with slope 0 at 0 on every backend; `abs` has slope 1 there on JAX."""
     return x * ops.sign(x)
 
 
 def matmul(x: Any, W: Any) -> Any:
-    """`x W`, with all the digits of its dtype: by default JAX lets a GPU round float32
+    """`x W` in the full precision of its dtype: by default JAX lets a GPU round float32
     to 11 bits first."""
     if backend.backend() != "jax":
         return ops.matmul(x, W)
@@ -68,7 +68,7 @@ def log_space_product(x: Any, W: Any, epsilon: float) -> Any:
 
 
 def gated_product(x: Any, W: Any) -> Any:
-    """`prod_i (W_i x_i + 1 - W_i)`: of the inputs whose weight is 1."""
+    """`prod_i (W_i x_i + 1 - W_i)`: the product of the inputs whose weight is 1."""
     x = widen(x)
     if wide.is_wide(x, W):
         return wide.product(_gated, _by_gated, x, W)
@@ -84,7 +84,7 @@ def _by_gated(E, x, W):
 
 
 def gated_powers(x: Any, W: Any, A: Any) -> Any:
-    """`prod_i (sign(x_i) |x_i| ** W_i A_i + 1 - A_i)`: of the powers whose `A` is 1."""
+    """`prod_i (sign(x_i) |x_i| ** W_i A_i + 1 - A_i)`: powers whose `A` is 0 are 1."""
     x = widen(x)
     if wide.is_wide(x, W):
         return wide.product(_gated_power, _by_gated_power, x, W, A)
@@ -98,7 +98,7 @@ def _gated_power(x, W, A):
 
 
 def _power(x, W):
-    # A tenth of the time that `power` takes, and as exact for its logarithm's size.
+    # As exact as the size of the logarithm allows, in a tenth of the time of `power`.
     exponent = ops.where(W == 0, 0, W * ops.log(magnitude(x)))
     return ops.sign(x) * ops.exp(exponent)
 
@@ -115,8 +115,7 @@ def _transposed(x):
 
 
 def signed_product(x: Any, W: Any, epsilon: float, omega: float) -> Any:
-    """`exp(min(log(max(|x|, epsilon)) W, omega))`, with the sign that the inputs have
-    whose weight is not 0."""
+    """`exp(min(log(max(|x|, epsilon)) W, omega))`, times `sign_product` of `|W|`."""
     x = widen(x)
     log = ops.log(ops.maximum(magnitude(x), epsilon))
     return ops.exp(ops.minimum(matmul(log, W), omega)) * sign_product(x, magnitude(W))
@@ -125,9 +124,9 @@ def signed_product(x: Any, W: Any, epsilon: float, omega: float) -> Any:
 def sign_product(x: Any, A: Any) -> Any:
     """`prod_i (sign(x_i) A_i + 1 - A_i)`, for `A` from 0 to 1.
 
-    The factor is `1 - 2 A` where the input is negative, `1 - A` where it is 0, and else
-    1. Of many weights the product of magnitudes and the number of negative factors, and
-    of those that are 0, is each a matrix product.
+    A factor is `1 - 2 A` if the input is negative, `1 - A` if it is 0, and else 1. For
+    many weights, matrix products give the product of the magnitudes, the number of
+    negative factors, and the number of zeros.
     """
     if A.shape[0] * A.shape[1] < SIGNS:
         return ops.prod(A * ops.expand_dims(ops.sign(x), -1) + (1 - A), axis=-2)
@@ -138,31 +137,31 @@ def sign_product(x: Any, A: Any) -> Any:
     log = matmul(has, ops.log(ops.where(is_zero, 1, magnitude(factors))))
     turns = matmul(negative, ops.cast(A > 0.5, A.dtype))
     zeros = matmul(has, ops.where(is_zero, 1 + factors, 0))
-    # A factor that is 0 has a slope where it is the only one: that of `zeros`.
+    # If just one factor is 0, the product has a slope in it, by way of `zeros`.
     rest = ops.where(zeros == 0, 1, ops.where(zeros == 1, zeros - 1, 0))
     return (1 - 2 * (turns % 2)) * ops.exp(log) * rest
 
 
 def noisy_product(x: Any, noise: Any, W: Any) -> Any:
-    """`gated_product` of `x * noise`, over that of the noise."""
+    """`gated_product` of `x * noise`, divided by that of the noise."""
     return gated_product(x * noise, W) / gated_product(noise, W)
 
 
 def softmax(w: Any, axis: int) -> Any:
-    """Keras' own warns where the axis has one entry."""
+    """Like Keras' softmax, but without its warning about an axis with one entry."""
     w = widen(w)
     return ops.exp(w - ops.logsumexp(w, axis=axis, keepdims=True))
 
 
 def clip(w: Any, low: float, high: float) -> Any:
-    """`w` between two bounds, of slope 1 at them, where it is 1/2 on JAX."""
+    """`w` between two bounds, with slope 1 at the bounds; JAX' clip has 1/2 there."""
     w = ops.convert_to_tensor(w)
     inside = ops.logical_and(w >= low, w <= high)
     return ops.where(inside, w, ops.stop_gradient(ops.clip(w, low, high)))
 
 
 def straight_through_clip(w: Any, low: float, high: float) -> Any:
-    """`w`, clipped; the gradient is that of `w`, also where it is out of range."""
+    """`w` between two bounds, with slope 1 everywhere."""
     return ops.stop_gradient(ops.clip(w, low, high)) + (w - ops.stop_gradient(w))
 
 
@@ -173,11 +172,10 @@ def distance(w: Any, targets: Iterable[float]) -> Any:
 
 
 def align_labels(y_true: Any, y_pred: Any) -> tuple[Any, Any]:
-    """Both as tensors, `y_true` in the dtype and the shape of `y_pred`: an axis of
-    length one is added or dropped.
+    """Both as tensors, with `y_true` in the dtype and shape of `y_pred`: an axis of
+    length 1 is added or dropped at the end.
 
-    Without it labels of shape `(n,)` and predictions of shape `(n, 1)` broadcast to
-    `(n, n)`, and every label is compared with every prediction.
+    Otherwise labels `(n,)` and predictions `(n, 1)` would broadcast to `(n, n)`.
     """
     y_pred = floating("y_pred", y_pred)
     y_true = ops.cast(tensor("y_true", y_true), y_pred.dtype)
@@ -190,16 +188,16 @@ def align_labels(y_true: Any, y_pred: Any) -> tuple[Any, Any]:
         t != p and None not in (t, p) for t, p in zip(true, pred, strict=True)
     ):
         raise ValueError(
-            "Labels and predictions must have the same shape, but for a last axis of "
-            f"length 1. Received: y_true.shape={true}, y_pred.shape={pred}. "
+            "Labels and predictions must have the same shape; a last axis of length 1 "
+            f"may be missing. Received: y_true.shape={true}, y_pred.shape={pred}. "
             f"Reshape the labels to {pred}."
         )
     return y_true, y_pred
 
 
 def align_weights(sample_weight: Any, shape: Any) -> Any:
-    """The weights of values of this shape: one a value, or one for all that a sample
-    or one of its steps has. Keras takes others, too, and broadcasts them."""
+    """The weights of values of this shape, with as many axes: one weight for each
+    value, step or sample. Keras would broadcast other shapes, too."""
     if sample_weight is None:
         return None
     weights = floating("sample_weight", sample_weight)
@@ -212,7 +210,7 @@ def align_weights(sample_weight: Any, shape: Any) -> Any:
         for a, b in zip(sizes, shape, strict=False)
     ):
         raise ValueError(
-            "Weights must be one a sample, or one for each of its values. Received: "
+            "Expected one weight for each sample, or for each of its values. Received: "
             f"sample_weight.shape={given}, for values of shape {shape}. Reshape the "
             f"weights to {shape[:1]}."
         )

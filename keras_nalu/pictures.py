@@ -1,26 +1,26 @@
-"""Pictures for the Images tab, painted with Pillow, which TensorBoard needs."""
+"""Pictures for TensorBoard's Images tab, painted with Pillow."""
 
 import math
 
 import numpy as np
 
-#: Pixels of a cell with its value in it, and of text.
+#: The sides of a cell that shows its value, and of text, in pixels.
 CELL, TEXT = 48, 14
-#: TensorBoard stretches a picture that is narrower.
+#: TensorBoard stretches a picture that is narrower, in pixels.
 NARROWEST = 260
-#: More rows or columns than this are painted without values.
+#: A kernel with more rows or columns is painted without values.
 MOST_CELLS = 12
-#: The longest side of a large kernel; of a longer axis every n-th entry is shown.
+#: The longest side of a picture without values; longer axes show every n-th entry.
 PIXELS = 512
 GRAY, BLUE = (128, 128, 128), (33, 102, 172)
 
 
 def heat_map(kernel, gate=None):
-    """A kernel of (inputs, units), an input a row: -1 is blue, 0 white and 1 red.
+    """A kernel with a row for each input: -1 is blue, 0 white and 1 red.
 
     Args:
         kernel: The effective weights, (..., inputs, units).
-        gate: For each unit, a row of its own below the kernel.
+        gate: The gate of each unit, painted as a row below the kernel.
 
     Returns:
         An array of `uint8`, (height, width, 3).
@@ -35,25 +35,25 @@ def heat_map(kernel, gate=None):
     top, left, gap = 2 * TEXT, 4 * TEXT, TEXT
     height = top + CELL * sum(len(part) for part, _ in parts) + gap * (len(parts) - 1)
     width = left + CELL * rows.shape[1] + 5 * TEXT
-    image, draw, font = _canvas(max(NARROWEST, width), height + TEXT)
+    image, pen, font = _canvas(max(NARROWEST, width), height + TEXT)
     for column in range(rows.shape[1]):
         center = left + CELL * (column + 0.5), top - 6
-        draw.text(center, f"y{column}", "black", font, anchor="ms")
+        pen.text(center, f"y{column}", "black", font, anchor="ms")
     y = top
     for part, names in parts:
         for name, values in zip(names, part, strict=True):
-            draw.text((left - 8, y + CELL / 2), name, "black", font, anchor="rm")
+            pen.text((left - 8, y + CELL / 2), name, "black", font, anchor="rm")
             for column, value in enumerate(values):
                 x = left + CELL * column
                 color = tuple(_colors(value).tolist())
-                draw.rectangle((x, y, x + CELL, y + CELL), color, GRAY)
+                pen.rectangle((x, y, x + CELL, y + CELL), color, GRAY)
                 dark = np.isnan(value) or abs(value) > 0.7
                 center, words = (x + CELL / 2, y + CELL / 2), f"{value:.2f}"
                 ink = "white" if dark else "black"
-                draw.text(center, words, ink, font, anchor="mm")
+                pen.text(center, words, ink, font, anchor="mm")
             y += CELL
         y += gap
-    _scale(draw, font, left + CELL * rows.shape[1] + TEXT, top, y - gap)
+    _scale(pen, font, left + CELL * rows.shape[1] + TEXT, top, y - gap)
     return np.asarray(image)
 
 
@@ -64,13 +64,13 @@ def _colors(values):
     return np.round(255 * np.nan_to_num(rgb)).astype("uint8")
 
 
-def _scale(draw, font, left, top, bottom):
+def _scale(pen, font, left, top, bottom):
     for y in range(top, bottom + 1):
         color = _colors(1 - 2 * (y - top) / (bottom - top))
-        draw.line((left, y, left + TEXT, y), tuple(color.tolist()))
+        pen.line((left, y, left + TEXT, y), tuple(color.tolist()))
     for value in (1, 0, -1):
         y = top + (1 - value) * (bottom - top) / 2
-        draw.text((left + TEXT + 4, y), str(value), "black", font, anchor="lm")
+        pen.text((left + TEXT + 4, y), str(value), "black", font, anchor="lm")
 
 
 def _large(rows):
@@ -84,11 +84,11 @@ def _large(rows):
 def fan(losses, width=340, height=240):
     """The losses of all members over the epochs, on a logarithmic scale.
 
-    Light, from the least to the largest; darker, the middle half; a line, the median.
-    TensorBoard shows it some 260 pixels wide, so it is small.
+    The light area spans all members, the darker one the middle half; the line is the
+    median. The picture is small because TensorBoard shows it 260 pixels wide.
 
     Args:
-        losses: (epochs, members); what is not finite or not positive is left out.
+        losses: (epochs, members); values that are not finite or positive are left out.
 
     Returns:
         An array of `uint8`, (height, width, 3).
@@ -97,30 +97,30 @@ def fan(losses, width=340, height=240):
         logs = np.log10(np.where(losses > 0, losses, np.nan))
     logs = np.where(np.isfinite(logs), logs, np.nan)
     shown = logs[np.isfinite(logs).any(axis=1)]
-    image, draw, font = _canvas(width, height)
+    image, pen, font = _canvas(width, height)
     if len(shown) == 0:
-        draw.text((width / 2, height / 2), "no finite loss", "black", font, anchor="mm")
+        pen.text((width / 2, height / 2), "no finite loss", "black", font, anchor="mm")
         return np.asarray(image)
     low, high = math.floor(np.nanmin(shown)), math.ceil(np.nanmax(shown))
     high = max(high, low + 1)
     left, right, top, bottom = 4 * TEXT, width - TEXT, 2 * TEXT, height - 2 * TEXT
     for power in range(low, high + 1, math.ceil((high - low) / 6)):
         y = bottom - (bottom - top) * (power - low) / (high - low)
-        draw.line((left, y, right, y), (225, 225, 225))
-        draw.text((left - 6, y), f"1e{power}", "black", font, anchor="rm")
+        pen.line((left, y, right, y), (225, 225, 225))
+        pen.text((left - 6, y), f"1e{power}", "black", font, anchor="rm")
     x = np.linspace(left, right, max(2, len(shown)))
     quantiles = np.nanquantile(shown, [0, 0.25, 0.5, 0.75, 1], axis=1)
     quantiles = np.repeat(quantiles, 2, axis=1) if len(shown) == 1 else quantiles
     y = bottom - (bottom - top) * (quantiles - low) / (high - low)
     lines = [[*zip(x, line, strict=True)] for line in y.tolist()]
     for first, color in [(0, (222, 233, 243)), (1, (166, 198, 224))]:
-        draw.polygon(lines[first] + lines[4 - first][::-1], color)
-    draw.line(lines[2], BLUE, 2)
+        pen.polygon(lines[first] + lines[4 - first][::-1], color)
+    pen.line(lines[2], BLUE, 2)
     title = f"loss of {losses.shape[1]} members"
-    draw.text((left, top - 8), title, "black", font, anchor="ls")
-    draw.text((left, height - 8), "epoch 0", "black", font, anchor="ls")
+    pen.text((left, top - 8), title, "black", font, anchor="ls")
+    pen.text((left, height - 8), "epoch 0", "black", font, anchor="ls")
     last = f"epoch {len(losses) - 1}"
-    draw.text((right, height - 8), last, "black", font, anchor="rs")
+    pen.text((right, height - 8), last, "black", font, anchor="rs")
     return np.asarray(image)
 
 

@@ -1,6 +1,6 @@
-"""Every private name of Keras that the package uses, and the public one it waits for.
+"""Every private name of Keras that the package uses, and why there is no public one.
 
-| name                            | Keras  | what a public name would have to say      |
+| name                            | Keras  | what a public name would have to give     |
 |---------------------------------|--------|-------------------------------------------|
 | `Model._initial_epoch`          | 3.15.1 | at which epoch a running `fit` goes on    |
 | `TensorBoard._global_*_batch`   | 3.15.1 | how many batches the callback has counted |
@@ -15,18 +15,18 @@ import keras
 
 
 def begin_at(model, epoch):
-    """Has the `fit` that begins go on at this epoch; `None` leaves that to `fit`."""
+    """Makes the `fit` that has just begun start at this epoch; `None` undoes that."""
     model._initial_epoch = epoch
 
 
 def flush(tensorboard):
-    """Writes what a `keras.callbacks.TensorBoard` holds."""
+    """Flushes the writers of a `keras.callbacks.TensorBoard`."""
     for writer in tensorboard._writers.values():
         writer.flush()
 
 
 def batch_counts(tensorboard):
-    """How many batches of training and of evaluation it has counted."""
+    """The number of training batches and of test batches that it has counted."""
     return tensorboard._global_train_batch, tensorboard._global_test_batch
 
 
@@ -45,11 +45,11 @@ def profiles(tensorboard):
 
 
 def decays(optimizer, variable):
-    """Whether `exclude_from_weight_decay` has not excluded this variable."""
+    """Whether the optimizer decays this variable."""
     return optimizer._use_weight_decay(variable)
 
 
 def in_stateless_scope():
-    """Whether what is assigned to variables goes to a scope, as in a step on JAX."""
+    """Whether a `keras.StatelessScope` takes all assignments, as in a step on JAX."""
     with keras.StatelessScope(initialize_variables=False) as scope:
         return scope.original_scope is not None

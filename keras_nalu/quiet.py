@@ -1,7 +1,7 @@
-"""`from keras_nalu.quiet import keras`: TensorFlow loads without its notices.
+"""`from keras_nalu.quiet import keras` loads TensorFlow without its notices.
 
-It writes some of them to file descriptor 2 before it reads any log level. Where an
-import fails, what was held back is shown.
+TensorFlow writes some of them to file descriptor 2 before it reads any log level, so
+this module redirects that. If an import fails, it prints what it held back.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 def _held_back():
     try:
         stderr = os.dup(2)
-    except OSError:  # There is none: a program without a console.
+    except OSError:  # A program without a console has no stderr.
         yield
         return
     with tempfile.TemporaryFile() as held:
@@ -35,9 +35,9 @@ def _held_back():
 with _held_back():
     import keras as keras
 
-    # Keras imports it later, whatever it computes with.
+    # Keras would import it later, on every backend.
     import tensorflow  # noqa: F401
 
-# TensorFlow sets its own level. It warns of functions that are traced again, and here
-# each loop is a function of its own.
+# TensorFlow resets this level on import. It would warn of retracing, because every loop
+# here is a new function.
 logging.getLogger("tensorflow").setLevel(logging.ERROR)

@@ -1,8 +1,8 @@
 """The papers' penalties, with coefficients that follow the steps of the training.
 
-Each acts on a stored weight, and is added to another by `+`. A coefficient is a number
-or a schedule of `keras.optimizers.schedules`, a function of how many training steps
-there were; `LinearRamp` and `StepwiseGrowth` are the papers'.
+A penalty acts on a stored weight; `+` adds two of them. Its coefficient is a number or
+a schedule of `keras.optimizers.schedules`, a function of the number of training steps.
+The papers use `LinearRamp` and `StepwiseGrowth`.
 """
 
 import inspect
@@ -16,11 +16,10 @@ import numpy as np
 from keras import ops
 
 from keras_nalu import expect, private
-from keras_nalu.expect import told
 from keras_nalu.ops import distance, magnitude, tensor, widen
 
 Schedule = keras.optimizers.schedules.LearningRateSchedule
-#: What a penalty is multiplied by: a number, a schedule, or the config of one.
+#: The factor of a penalty: a number, a schedule, or the config of a schedule.
 Coefficient: TypeAlias = (
     float | keras.optimizers.schedules.LearningRateSchedule | dict[str, Any]
 )
@@ -36,14 +35,14 @@ def _config(part: Any) -> dict[str, Any]:
 
 @keras.saving.register_keras_serializable(package="keras_nalu")
 class LinearRamp(Schedule):
-    """From 0 at one step to the whole value at a later one, and constant around.
+    """A linear schedule: 0 until one step, then rising to `value` at a later step.
 
         value * clip((step - start) / (end - start), 0, 1)
 
     Args:
         value: The value after the ramp.
-        start: The last step with 0.
-        end: The first step with the whole value.
+        start: The last step whose value is 0.
+        end: The first step whose value is `value`.
 
     Raises:
         ValueError: `start` is not below `end`.
@@ -79,14 +78,14 @@ class LinearRamp(Schedule):
 
 @keras.saving.register_keras_serializable(package="keras_nalu")
 class StepwiseGrowth(Schedule):
-    """Multiplied at regular intervals, up to a last value.
+    """A schedule that multiplies its value at regular intervals, up to a limit.
 
         min(first * factor ** floor(step / every), last)
 
     Args:
         first: The value at the beginning.
-        last: The value that is not exceeded.
-        factor: What each interval multiplies by.
+        last: The largest value.
+        factor: The factor of each interval.
         every: Steps in an interval.
 
     Raises:
@@ -120,7 +119,7 @@ class StepwiseGrowth(Schedule):
 
     def __call__(self, step: Any) -> Any:
         times = ops.cast(tensor("step", step) // self.every, "float32")
-        # A power would overflow in the end.
+        # Without this bound the power would overflow after many steps.
         most = math.ceil(math.log(self.last / self.first, self.factor))
         grown = self.first * self.factor ** ops.minimum(times, most)
         return ops.minimum(grown, self.last)
@@ -142,19 +141,19 @@ class Penalty(keras.regularizers.Regularizer):
         if not isinstance(coefficient, numbers.Real | Schedule):
             raise ValueError(
                 "Expected a number or a schedule of `keras.optimizers.schedules`. "
-                f"Received: coefficient={told(coefficient)}. Try coefficient=10, or "
-                "coefficient=keras_nalu.regularizers.LinearRamp(10, 20_000, 35_000)."
+                f"Received: coefficient={expect.text(coefficient)}. Try coefficient=10 "
+                "or coefficient=keras_nalu.regularizers.LinearRamp(10, 20_000, 35_000)."
             )
         if not isinstance(coefficient, Schedule):
             coefficient = expect.number("coefficient", coefficient)
         self.coefficient: Any = coefficient
 
     def penalty(self, w: Any) -> Any:
-        """What the coefficient is multiplied by."""
+        """The function of the weight that the coefficient is multiplied by."""
         raise NotImplementedError
 
     def at(self, w: Any, step: Any) -> Any:
-        """The penalty of a weight after that many steps of training."""
+        """The penalty of a weight after this number of training steps."""
         penalty = self.penalty(widen(tensor("w", w)))
         coefficient = self.coefficient
         if isinstance(coefficient, Schedule):
@@ -167,7 +166,7 @@ class Penalty(keras.regularizers.Regularizer):
                 "A coefficient that follows a schedule needs the count of the training "
                 "steps, which the layers of keras_nalu keep. Received: "
                 f"{type(self).__name__} with a schedule, on a weight of another layer. "
-                "Give it a number there."
+                "Give it a number as coefficient there."
             )
         return self.at(w, 0)
 
@@ -183,7 +182,7 @@ class Penalty(keras.regularizers.Regularizer):
 
 @keras.saving.register_keras_serializable(package="keras_nalu")
 class Sum(Penalty):
-    """What `+` makes of two penalties.
+    """The sum of penalties, as `+` returns it.
 
     Args:
         terms: The penalties.
@@ -205,18 +204,18 @@ class Sum(Penalty):
 
 @keras.saving.register_keras_serializable(package="keras_nalu")
 class Sparsity(Penalty):
-    """Draws the entries to -1, 0 and 1, or to 0 and 1.
+    """Pulls the entries towards -1, 0 and 1, or towards 0 and 1.
 
         coefficient * mean(min(|W|, |1 - |W||))                    linear
         coefficient * mean((W (1 - |W|)) ** 2)                     squared
 
-    For NAU and NRU with `low=-1`, for NMU, SNMU and NMRU, and for the relevance gate of
-    the NPU, with `low=0`, where W stands in the place of the inner |W|.
+    Use `low=-1` for NAU and NRU, and `low=0` for NMU, SNMU, NMRU and the relevance gate
+    of the NPU. With `low=0` the inner |W| is W.
 
     Args:
         coefficient: A number, or a schedule of `keras.optimizers.schedules`.
-        low: -1 or 0, the lowest of the values.
-        squared: Whether it is the squared form.
+        low: The lowest of the values, -1 or 0.
+        squared: Whether to use the squared form.
 
     Raises:
         ValueError: `low` is neither -1 nor 0.
@@ -247,15 +246,15 @@ class Sparsity(Penalty):
 
 @keras.saving.register_keras_serializable(package="keras_nalu")
 class OutOfRange(Penalty):
-    """Draws the entries back between two bounds, in the place of a constraint.
+    """Pulls the entries back between two bounds, instead of a constraint.
 
-        coefficient * mean(max(|W - middle| - half the range, 0))
+        coefficient * mean(max(W - high, 0) + max(low - W, 0))
 
     Args:
         coefficient: A number, or a schedule of `keras.optimizers.schedules`.
-        low: The lowest value that costs nothing.
-        high: The highest.
-        squared: Whether each excess is squared.
+        low: The lowest value without a penalty.
+        high: The highest value without a penalty.
+        squared: Whether to square the excess of each entry.
 
     Reference: Madsen and Johansen, Neural Arithmetic Units, ICLR 2020,
     arXiv:2001.05016; published code.
@@ -285,16 +284,16 @@ class OutOfRange(Penalty):
 
 @keras.saving.register_keras_serializable(package="keras_nalu")
 class INALUPenalty(Penalty):
-    """Draws the stored weights away from 0, where tanh and sigmoid are not saturated.
+    """Pushes the stored weights away from 0, so that tanh and sigmoid saturate.
 
         coefficient * mean(max(limit - |W|, 0))
 
-    Give it to the kernels and to the gate. The authors add it once the loss is small;
-    a schedule that begins late comes near to that.
+    Give it to the kernels and to the gate. The authors add it once the loss is small; a
+    schedule that begins late is similar.
 
     Args:
         coefficient: A number, or a schedule of `keras.optimizers.schedules`.
-        limit: The magnitude from which on nothing is added.
+        limit: The lowest magnitude without a penalty.
 
     Reference: Schlör et al., iNALU, 2020, arXiv:2003.07629; published code. The paper
     divides by `limit`.
@@ -310,11 +309,11 @@ class INALUPenalty(Penalty):
 
 @keras.saving.register_keras_serializable(package="keras_nalu")
 class L1(Penalty):
-    """The sum of the magnitudes: Keras' own, with a coefficient that may grow.
+    """The sum of the magnitudes, with a coefficient that may follow a schedule.
 
         coefficient * sum(|W|)
 
-    The NPU's, on all its weights.
+    The authors of the NPU use it on all its weights.
 
     Args:
         coefficient: A number, or a schedule of `keras.optimizers.schedules`.
@@ -334,11 +333,11 @@ class L1(Penalty):
 
 @keras.saving.register_keras_serializable(package="keras_nalu")
 class Discretization(Penalty):
-    """Draws the entries to -1 and 1.
+    """Pulls the entries towards -1 and 1.
 
         coefficient * mean(|1 - |W||)
 
-    The modified RealNPU's, on its kernel.
+    Mistry et al. use it on the kernel of their modified RealNPU.
 
     Args:
         coefficient: A number, or a schedule of `keras.optimizers.schedules`.
@@ -360,11 +359,11 @@ class Discretization(Penalty):
 
 @keras.saving.register_keras_serializable(package="keras_nalu")
 class NegativeSquare(Penalty):
-    """Rewards growth, without a limit.
+    """Rewards growth without a limit.
 
         -coefficient * mean(W ** 2)
 
-    Of MC-FC's, on the kernel and on the gate.
+    Mistry et al. use it on the kernel and the gate of the MC-FC.
 
     Args:
         coefficient: A number, or a schedule of `keras.optimizers.schedules`.
@@ -378,7 +377,7 @@ class NegativeSquare(Penalty):
 
 
 def is_scheduled(regularizer: Any) -> bool:
-    """Whether a coefficient in it follows a schedule."""
+    """Whether one of its coefficients follows a schedule."""
     if isinstance(regularizer, Sum):
         return any(map(is_scheduled, regularizer.terms))
     return isinstance(regularizer, Penalty) and isinstance(
@@ -389,23 +388,21 @@ def is_scheduled(regularizer: Any) -> bool:
 class Scheduled(keras.regularizers.Regularizer):
     """A penalty on one weight, with the count of the steps that it was trained.
 
-    The count is a weight of the layer. It moves where an optimizer applies the
-    constraint of the penalized weight, so once a step, however often the layer was
-    called and the penalty read. Within a `keras.StatelessScope`, as in every step on
-    JAX and in that of a member of a population, what a constraint assigns to another
-    weight is lost. There the penalty is read once a step, and the count moves with it,
-    as part of the state that the scope hands out. (A step that a LossScaleOptimizer
-    leaves out because it overflows counts there alone.)
+    The count is a weight of the layer. It increases when an optimizer applies the
+    constraint of the penalized weight: once a step, however often the layer is called
+    or the penalty is read. Within a `keras.StatelessScope`, as in every step on JAX or
+    of a member of a population, assignments by a constraint are lost. There the penalty
+    is read once a step, and reading it increases the count. (Only there the count
+    includes steps that a LossScaleOptimizer skips.)
 
-    Not in `call`: a layer that is shared is called more than once, one in a recurrent
-    cell in the body of a loop, where JAX lets no variable change, and one that is
-    rematerialized again in the backward pass. Nor is it the `iterations` of the
-    optimizer: they begin anew when a model is compiled anew, and a step on JAX takes
-    the gradient without them.
+    It cannot increase in `call`, which runs more than once for a layer that is shared
+    or rematerialized, and for a recurrent cell within a loop, where JAX allows no
+    assignment. The optimizer's `iterations` would not do: they restart when a model is
+    compiled again, and a step on JAX takes the gradient without them.
 
     Args:
         penalty: A penalty with a schedule.
-        steps: The weight of the layer that counts.
+        steps: The weight that holds the count.
     """
 
     def __init__(self, penalty: Penalty, steps: Any) -> None:
@@ -427,8 +424,8 @@ class Counting(keras.constraints.Constraint):
     """The constraint of a weight whose penalty is scheduled; see `Scheduled`.
 
     Args:
-        constraint: The weight's own, or `None`.
-        steps: The weight of the layer that counts.
+        constraint: The constraint that the user or the paper gives, or `None`.
+        steps: The weight that holds the count.
     """
 
     def __init__(self, constraint: Any, steps: Any) -> None:

@@ -2,34 +2,34 @@ import json
 import os
 import zipfile
 
-#: Of files that are cut off or changed, or that something else wrote.
+#: What Keras raises for a file that is cut off, changed or not its own.
 _BROKEN = zipfile.BadZipFile, json.JSONDecodeError, UnicodeDecodeError, OSError
 _INCOMPLETE = "There is no item", "Expected a model.weights", "Expected object to be"
 
 
 def load_model(filepath, custom_objects=None, compile=True, safe_mode=True):
-    """Loads a `.keras` file, also where nothing of this package was imported yet.
+    """Loads a `.keras` file, and imports this package's classes for it.
 
-    Keras' own loader knows the models, layers, losses and metrics of this package only
-    once they are imported; otherwise it stops with "Could not locate class 'NALU'".
-    Where a file cannot be loaded, this one says why in a sentence.
+    `keras.saving.load_model` finds them only if they were imported before; otherwise it
+    raises "Could not locate class 'NALU'". If a file cannot be loaded, the error of
+    this function says why in one sentence.
 
-    A file from elsewhere runs no code, unless `safe_mode` is off or your own classes
-    in `custom_objects` run it.
+    A file runs no code unless `safe_mode` is off or a class in `custom_objects` runs
+    it.
 
     Args:
         filepath: The file that `model.save` wrote.
-        custom_objects: Classes of your own that the file names, by name.
+        custom_objects: Your classes that the file names, by name.
         compile: Whether the model comes back compiled.
-        safe_mode: Whether to refuse a file that would run code of its own.
+        safe_mode: Whether to refuse a file that contains code, such as a lambda.
 
     Returns:
         The model.
 
     Raises:
-        TypeError: the file names a class that nobody imported.
-        ValueError: there is no such file, it is not all of what `model.save` wrote, it
-            would run code of its own, or cannot be loaded for another reason.
+        TypeError: the file names a class that is neither imported nor given.
+        ValueError: the file does not exist, is damaged, contains code, or cannot be
+            loaded for another reason.
     """
     filepath = os.fspath(filepath)
     import keras
@@ -51,8 +51,8 @@ def load_model(filepath, custom_objects=None, compile=True, safe_mode=True):
 
 
 def _innermost(error):
-    """Keras quotes an error, and the config, once for every model and layer around;
-    a layer of ours names the argument, and has Keras' reason as its cause."""
+    """The first error: Keras quotes it, and the config, once for every model and layer
+    around. This package's layers name the argument, and Keras' error is the cause."""
     while first := error.__cause__ or error.__context__:
         quoted = not error.__suppress_context__ and str(first) in str(error)
         if not quoted and not error.__cause__:
@@ -62,13 +62,13 @@ def _innermost(error):
 
 
 def _words(error):
-    """An error's text in one line. There is no bound to the config that it may hold."""
+    """An error's text in one line, cut: the config that it quotes may be huge."""
     words = " ".join(str(error).split()).strip('"')
     return words.split(" Full object config:")[0][:500]
 
 
 def _fault(path, error):
-    """What is wrong with the file as a whole, if anything."""
+    """Why no part of the file can be read, or `None`."""
     words = _words(error)
     again = "Copy or download it again."
     if isinstance(error, _BROKEN) or words.startswith(_INCOMPLETE):
@@ -84,11 +84,11 @@ def _fault(path, error):
         return f"its name does not end in '.keras'. {saved}"
     if not os.path.getsize(path):
         return f"it is empty. {saved}"
-    return f"it is no zip archive that can be read, or not all of one. {again}"
+    return f"it is not a zip archive, or is cut off. {again}"
 
 
 def _reason(error):
-    """What Keras says of a part of the file, and what helps."""
+    """What Keras says about a part of the file, and what helps."""
     words = _words(error)
     if not isinstance(error, TypeError | ValueError):
         return f"{type(error).__name__}: {words}"

@@ -11,48 +11,46 @@ from keras_nalu.graph import graph_def, unused
 from keras_nalu.layers.base import ArithmeticLayer, walk_layers
 from keras_nalu.models.run import current
 
-#: Of a kernel with more entries a histogram is recorded, and no scalars.
+#: A kernel with more entries is recorded as a histogram instead of scalars.
 FEW = 12
 
 
 class TensorBoard(keras.callbacks.TensorBoard):
     """Keras' callback, with a graph that reads like the paper and effective weights.
 
-    A drop-in replacement. Beside Keras' runs it writes one of its own, `model`:
+    A drop-in replacement, which writes a run `model` beside Keras' runs:
 
-    - Graphs: a box for every layer, and in an arithmetic layer's box the equation:
-      `W_hat` and `M_hat` into `nac`, on to `add_sub` and `log_space`, `G` into `gate`,
-      all into `mix`. A lone layer is shown from the inside; the calls of a shared layer
-      share a box; a subclassed model is drawn with float inputs. A model that cannot be
-      drawn is a warning and trains on: on PyTorch, which keeps no name scopes, every
-      model.
+    - Graphs: a box for every layer. The box of an arithmetic layer has the equation:
+      `W_hat` and `M_hat` go into `nac`, then `add_sub` and `log_space`, `G` into
+      `gate`, and all into `mix`. A lone layer is shown from the inside; the calls of a
+      shared layer share a box; a subclassed model gets float inputs. If there is no
+      graph, as on PyTorch, which keeps no name scopes, a warning says why.
     - Images: the effective weights of every arithmetic layer, with their values. A row
       is an input, a column a unit; -1 is blue, 0 white, +1 red, not-a-number black. The
-      row below is the gate, at inputs that are all 1.
-    - Scalars: the entries of a kernel of up to 12; of a larger one a histogram.
+      row below is the gate for inputs that are all 1.
+    - Scalars: the entries of a kernel that has up to 12, or else their histogram.
     - Text: the run's configuration, and the layers with their weights.
 
-    Of a `Population` it draws the template, leaves the effective weights out, and
-    paints the losses of all members in one picture. Of the quantiles that are logged,
-    Scalars has the median, and `members/diverged`.
+    For a `Population` it shows the graph of the template, one picture of all members'
+    losses instead of the effective weights, and as scalars `members/diverged` and the
+    medians of what is logged.
 
-    With an integer `update_freq` Keras drops the epoch and validation metrics that do
-    not fall on a multiple of it; here they are kept.
+    With an integer `update_freq` Keras drops the metrics of epochs and validations that
+    do not end on a multiple of it. This callback keeps them.
 
     Args:
-        log_dir: Folder of the runs; a new one for each training.
+        log_dir: Folder of the runs; use a new one for each training.
         histogram_freq: Epochs between two histograms of the stored weights.
-        write_graph: Whether to draw the graph.
+        write_graph: Whether to write the graph.
         *args: Further arguments of Keras' callback, in its order.
         kernel_freq: Epochs between two records of the effective weights, or of the
-            members' losses; those after the last epoch are recorded too. 0 records
-            none.
-        config: Further rows of the run's configuration, value by name.
+            members' losses. The last epoch is always recorded, unless this is 0.
+        config: Further rows of the run's configuration, as a dictionary.
         **kwargs: Further arguments of Keras' callback, such as `update_freq`.
 
     Raises:
         ValueError: `kernel_freq` is not an integer of 0 or more.
-        OSError: `log_dir` cannot be written, found when the training begins.
+        OSError: the training begins, and `log_dir` cannot be written.
 
     Example:
 
@@ -76,26 +74,25 @@ class TensorBoard(keras.callbacks.TensorBoard):
         if not isinstance(kernel_freq, int) or kernel_freq < 0:
             raise ValueError(
                 "Expected `kernel_freq` to be an integer of 0 or more. Received: "
-                f"kernel_freq={kernel_freq!r}."
+                f"kernel_freq={kernel_freq!r}. Try kernel_freq=1."
             )
-        # Found missing here rather than in the middle of a program; it writes for all
-        # the backends.
+        # It writes the files on every backend; if it is missing, fail before training.
         import tensorflow  # noqa: F401
 
-        # Keras' own graph opens the Graphs tab on "Malformed GraphDef".
+        # With Keras' graph the Graphs tab would open on "Malformed GraphDef".
         super().__init__(log_dir, histogram_freq, False, *args, **kwargs)
-        self.draws_graph = write_graph
+        self.writes_graph = write_graph
         self.kernel_freq = kernel_freq
         self.config = dict(config or {})
 
     def set_model(self, model):
-        # Keras makes it by writing its graph, and puts its embeddings into it.
+        # Keras puts its embeddings into the folder, which it makes only for its graph.
         with contextlib.suppress(OSError):  # `on_train_begin` says what is wrong.
             os.makedirs(self.log_dir, exist_ok=True)
         super().set_model(model)
 
     def on_train_begin(self, logs=None):
-        # A folder of its own: of two writers in one, TensorBoard loses events.
+        # In a separate folder, because TensorBoard loses events of two writers in one.
         self._model_writer = _open_writer(self.log_dir, "model")
         self._epoch = self._recorded_epoch = None
         self._arithmetic = []
@@ -126,7 +123,7 @@ class TensorBoard(keras.callbacks.TensorBoard):
         super().on_train_end(logs)
 
     def _begin(self, configuration, logs):
-        """Only after an epoch every model is built, and its metrics have names."""
+        """Called after an epoch, when models are built and metrics have names."""
         metrics = ", ".join(name for name in logs if not name.startswith("val_"))
         self._describe(configuration | {"metrics": metrics} | self.config)
         self._configuration = None
@@ -147,7 +144,7 @@ class TensorBoard(keras.callbacks.TensorBoard):
                 "configuration", _table(["setting", "value"], configuration)
             )
             tf.summary.text("layers", _table(["layer", "weights"], _weights(model)))
-            if self.draws_graph:
+            if self.writes_graph:
                 try:
                     tf.summary.graph(graph_def(model))
                 except Exception as error:
@@ -155,7 +152,7 @@ class TensorBoard(keras.callbacks.TensorBoard):
                     warnings.warn(message, stacklevel=2)
 
     def _record_diverged(self, logs):
-        """The logs without what the picture of the members shows."""
+        """Records `diverged`; returns the logs without what the picture shows."""
         import tensorflow as tf
 
         with self._recording(self._epoch):
@@ -176,7 +173,7 @@ class TensorBoard(keras.callbacks.TensorBoard):
                     "a line.",
                 )
             for name, (kernel, gate) in _kernels(self.model, self._arithmetic).items():
-                # Under one tag TensorBoard shows the first kind alone.
+                # Under one tag TensorBoard would show only the first kind of record.
                 picture = pictures.heat_map(kernel, gate)
                 tf.summary.image(f"{name}/image", picture[None])
                 if kernel.size > FEW:
@@ -196,7 +193,7 @@ class TensorBoard(keras.callbacks.TensorBoard):
 
     @contextlib.contextmanager
     def _every_batch_due(self):
-        """Keras asks `update_freq` also about what is written once an epoch."""
+        """Makes Keras write what comes once an epoch, whatever `update_freq` is."""
         every = self.update_freq
         self.update_freq = every if every == "epoch" else 1
         yield
@@ -216,7 +213,7 @@ def _open_writer(log_dir, run):
 
 
 def _configuration(model, params):
-    """What is known of a run before its first batch."""
+    """The rows of the configuration that are known before the first batch."""
 
     def name(loss):
         return str(getattr(loss, "name", getattr(loss, "__name__", loss)))
@@ -244,7 +241,7 @@ def _configuration(model, params):
 
 
 def _weights(model):
-    """The weights of every layer that holds no other layer, by path and class."""
+    """The weights of every layer without sublayers, by path and class."""
     leaves = [
         layer for layer in walk_layers(model) if len(list(walk_layers(layer))) == 1
     ]

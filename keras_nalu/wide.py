@@ -1,42 +1,42 @@
-"""Products over the inputs of wide layers, of factors that memory cannot all hold."""
+"""Products over the inputs of wide layers, whose factors do not fit into memory."""
 
 from collections.abc import Callable
 from typing import Any
 
 from keras import backend, ops
 
-#: From so many weights on, a training step of a batch of 128 is faster in groups of
-#: inputs than with all factors at once: of an NMU at 32 x 32 4.0 times on JAX and 2.6
-#: on TensorFlow, at 16 x 16 1.4 and 1.5 times. PyTorch, which compiles nothing, is 3
-#: times slower in groups at 256 x 256: there they only save memory.
+#: From this number of weights on, the product is computed in groups of inputs. For a
+#: batch of 128, a training step of an NMU is then faster: at 32 x 32 by 4.0 (JAX) and
+#: 2.6 times (TensorFlow), at 16 x 16 by 1.4 and 1.5 times. On PyTorch, which compiles
+#: nothing, groups are 3 times slower at 256 x 256 and only save memory.
 WEIGHTS = 2**18 if backend.backend() == "torch" else 1024
 
 
 def is_wide(x: Any, W: Any) -> bool:
-    """Whether the product of inputs of shape (..., in) by weights of shape (in, units)
-    is one of groups. That of no inputs is none: TensorFlow updates no empty tensor."""
+    """Whether the product of inputs (..., in) and weights (in, units) is computed in
+    groups. Without rows it is not, because TensorFlow updates no empty tensor."""
     return 0 not in x.shape and W.shape[0] * W.shape[1] >= WEIGHTS
 
 
 def product(factor: Callable, gradients: Callable, x: Any, *W: Any) -> Any:
-    """`prod_i factor(x_i, *W_i)`, with memory for the factors of a few inputs.
+    """`prod_i factor(x_i, *W_i)`, with the factors of only a few inputs in memory.
 
-    Its gradient computes them once more, and products of all factors but one, for
-    division would need them not to be 0. It has no forward-mode derivative; on
-    TensorFlow XLA compiles no second one; on PyTorch `torch.func` and `torch.vmap`
-    refuse it.
+    The gradient computes the factors again, and the products of all factors but one;
+    dividing the product by a factor would be NaN where that is 0. There is no
+    forward-mode derivative; on TensorFlow XLA compiles no second derivative; on PyTorch
+    `torch.func` and `torch.vmap` refuse it.
 
     Args:
         factor: An elementwise function, which is 1 where `x` is 1 and all of `W` is 0.
         gradients: A function of `E`, the gradient by the factors, of shape (few, batch,
-            units), and of the arguments of `factor`: their gradients, in their shapes.
-        x: Of shape (..., in). The functions get it as (few, batch, 1).
-        *W: Each of shape (in, units). The functions get them as (few, 1, units).
+            units), and of the arguments of `factor`; it returns their gradients.
+        x: Inputs of shape (..., in). The functions get them as (few, batch, 1).
+        *W: Weights of shape (in, units). The functions get them as (few, 1, units).
     """
     inputs, units = W[0].shape
     rows = ops.shape(x)[:-1]
-    # About as many groups as inputs in each: a number is kept for every group, and for
-    # every input of the current one.
+    # About as many groups as inputs in each: the gradient keeps a number for every
+    # group and for every input of the current group.
     few = 2 ** max(2, (inputs // 2).bit_length() // 2)
     missing = -inputs % few
     x = ops.transpose(ops.reshape(x, (-1, inputs)))
@@ -56,7 +56,7 @@ def _product(factor, gradients, few):
     @ops.custom_gradient
     def forward(*args):
         def backward(*given, upstream=None):
-            # PyTorch gives the arguments, too.
+            # On PyTorch the arguments come by position, and the gradient by name.
             g = given[0] if upstream is None else upstream
             groups = _groups(args, few)
             ones = ops.ones((groups[0].shape[0], *ops.shape(g)), g.dtype)
@@ -82,8 +82,8 @@ def _groups(args, few):
 
 
 def _each(function, groups, results):
-    """Of every group, put into `results`. TensorFlow cannot map `ops.map` over members
-    of a population and compile it."""
+    """`function` of every group, written into `results`. `ops.map` would not do:
+    TensorFlow cannot compile it within a `vectorized_map` over a population."""
 
     def put(i, results):
         index = ops.reshape(ops.cast(i, "int32"), (1, 1))
@@ -97,7 +97,7 @@ def _each(function, groups, results):
 
 
 def _product_of(factors):
-    """By fours: XLA makes fast code of a short product, and slow of a long one."""
+    """The product in fours: XLA compiles short products to faster code than long."""
     while factors.shape[0] > 4:
         (factors,) = _groups([factors], 4)
         factors = ops.prod(factors, axis=1)
@@ -105,7 +105,7 @@ def _product_of(factors):
 
 
 def exclusive(factors: Any, g: Any) -> Any:
-    """`g` times the product of all factors but one, of each: in a tree of pairs."""
+    """For each factor, `g` times the product of all others, in a tree of pairs."""
     count, *shape = ops.shape(factors)
     if count == 1:
         return ops.expand_dims(g, 0)

@@ -129,7 +129,7 @@ def test_noise_in_a_loop():
     model = rnn(SNMU(1))
     model.compile("adam", "mse")
     if BACKEND == "jax":
-        with pytest.raises(ValueError, match=r"draws noise does not train.*: SNMU\."):
+        with pytest.raises(ValueError, match=r"with noise does not train.*: SNMU\."):
             model.fit(x, x, verbose=0)
         assert predict(rnn(SNMU(1)), x).shape == x.shape
     else:

@@ -356,7 +356,7 @@ def test_a_file_of_another_name(saved, tmp_path):
 
 def test_a_file_that_is_cut_off(saved, tmp_path):
     whole = saved[1].read_bytes()
-    no_zip = f"it is no zip archive that can be read, or not all of one. {AGAIN}"
+    no_zip = f"it is not a zip archive, or is cut off. {AGAIN}"
     for content in (b"<html>", whole[: len(whole) // 2], whole[:-1]):
         (tmp_path / "model.keras").write_bytes(content)
         assert error_of(tmp_path / "model.keras") == no_zip

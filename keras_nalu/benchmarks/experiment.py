@@ -13,7 +13,7 @@ import numpy as np
 
 import keras_nalu
 from keras_nalu.benchmarks import inalu
-from keras_nalu.benchmarks.doors import Draws
+from keras_nalu.benchmarks.doors import Sampled
 from keras_nalu.benchmarks.measuring import Log, result
 from keras_nalu.benchmarks.tasks import Task
 
@@ -204,7 +204,7 @@ class Experiment:
         population = self.population()
         log = Log(self, population)
         rules = [make for name in self.rules for make in RULES[name](log)]
-        batches = Draws(
+        batches = Sampled(
             lambda stream: self.task.draw(stream, self.run_seeds),
             self.log_every,
             self.members,

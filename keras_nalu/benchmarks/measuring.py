@@ -5,7 +5,7 @@ import math
 import keras
 import numpy as np
 
-from keras_nalu.benchmarks.doors import Draws
+from keras_nalu.benchmarks.doors import Sampled
 
 
 class Log(keras.callbacks.Callback):
@@ -19,7 +19,7 @@ class Log(keras.callbacks.Callback):
         self.steps = []
         self.logs = []
         self.sets = {
-            part: Draws(
+            part: Sampled(
                 lambda stream, part=part: task.draw(stream, seeds, part),
                 task.pieces[part],
                 experiment.members,

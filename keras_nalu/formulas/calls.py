@@ -139,7 +139,7 @@ def unreadable(model: Any) -> TypeError:
     """The error for what is not read."""
     return TypeError(
         "Expected an arithmetic layer, or a Sequential or functional model of "
-        f"arithmetic layers and {others.NAMES}. Received: model={expect.told(model)}. "
+        f"arithmetic layers and {others.NAMES}. Received: model={expect.text(model)}. "
         "Read its arithmetic layers one by one, each with its own inputs: "
         "`formula(layer, inputs)`; of a population read a member: "
         "`population.best(x, y)`."

@@ -73,13 +73,13 @@ def _by_input(x, model, inputs):
             return [x[name] for name in names]
         raise ValueError(
             "Expected the data of the model's inputs by name. Received: "
-            f"x={expect.told(x)}, for the inputs {names}. Try an array."
+            f"x={expect.text(x)}, for the inputs {names}. Try an array."
         )
     if isinstance(x, list | tuple) and len(x) == inputs:
         return [*x]
     raise ValueError(
         f"Expected a list of {inputs} arrays, one for each input of the model. "
-        f"Received: x={expect.told(x)}."
+        f"Received: x={expect.text(x)}."
     )
 
 

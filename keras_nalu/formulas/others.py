@@ -95,7 +95,7 @@ def _flat(part, given):
         elif each is not None:
             raise TypeError(
                 "Expected operators of tensors and numbers. Received: "
-                f"{expect.told(each)} in the operation {part.name!r}."
+                f"{expect.text(each)} in the operation {part.name!r}."
             )
 
 
@@ -144,7 +144,7 @@ def _activated(activation, layer, line):
         known = ", ".join(each.__name__ for each in ACTIVATIONS)
         raise TypeError(
             f"Expected one of the activations {known}. Received: "
-            f"{expect.told(activation)} in the layer {layer.name!r}. Read the layers "
+            f"{expect.text(activation)} in the layer {layer.name!r}. Read the layers "
             "before it by themselves: `formula(keras.Sequential(layers), X)`."
         )
     return f"{ACTIVATIONS[activation]}({line})"

@@ -1,14 +1,14 @@
-"""The arithmetic layers, and `LAYERS`: name -> class, the one list of them."""
+"""The arithmetic layers, and `LAYERS`, which maps their names to their classes."""
 
-# A saved model names its loss and metric beside its layers: whoever imported a layer
-# can load the file with Keras' own loader.
+# Registers the losses and metrics that a saved model may name beside its layers, so
+# that Keras' loader finds them.
 import keras_nalu.losses
 import keras_nalu.metrics  # noqa: F401
 from keras_nalu.layers.base import ArithmeticLayer
 from keras_nalu.layers.cell import ArithmeticCell as ArithmeticCell
 from keras_nalu.layers.sparsity_error import SparsityError as SparsityError
 
-# By family, and in this order in every table.
+# By family; every table has them in this order.
 # isort: off
 from keras_nalu.layers.nac import NAC as NAC
 from keras_nalu.layers.nac_mul import NACMul as NACMul

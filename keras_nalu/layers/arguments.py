@@ -1,5 +1,5 @@
-"""The arguments of the layers' constructors: checked, joined with those of the parents,
-and drawn from independently."""
+"""The arguments of the layers' constructors: how they are checked, joined with those of
+the parents, and seeded."""
 
 import functools
 import inspect
@@ -11,18 +11,18 @@ import keras
 
 from keras_nalu import expect
 
-#: What Keras takes for one: itself, its class, its name or its config.
+#: Keras takes the object, its class, its name or its config.
 Initializer: TypeAlias = str | dict[str, Any] | Callable[..., Any] | None
 Regularizer: TypeAlias = str | dict[str, Any] | Callable[..., Any] | None
 Constraint: TypeAlias = str | dict[str, Any] | Callable[..., Any] | None
 
 
 def positive(name: str, value: Any) -> float:
-    """A number above 0, as Python's own."""
+    """A number above 0, as a Python float."""
     return float(expect.positive(name, value))
 
 
-#: What part of Keras has them, and the name of one.
+#: The module of Keras that has them, and an example for the error message.
 _PARTS: dict[str, Any] = {
     "initializer": (keras.initializers, "'glorot_uniform'"),
     "regularizer": (keras.regularizers, "'l2'"),
@@ -31,8 +31,8 @@ _PARTS: dict[str, Any] = {
 
 
 def part(name: str, value: Any) -> Any:
-    """Keras' initializer, regularizer or constraint for what a constructor was given;
-    Keras does not say for which argument it cannot find one."""
+    """Keras' initializer, regularizer or constraint for an argument of a constructor.
+    Keras' error would not name the argument."""
     word = name.rpartition("_")[2]
     kind, instead = _PARTS[word]
     try:
@@ -46,11 +46,11 @@ def part(name: str, value: Any) -> Any:
     return part
 
 
-def own_draw(initializer: Any, index: int) -> Any:
-    """An initializer that draws independently for the `index`-th weight of a layer.
+def reseeded(initializer: Any, index: int) -> Any:
+    """A copy of the initializer that is independent for the `index`-th weight.
 
-    One Keras initializer called twice returns the same values, seeded or not:
-    `W_hat` would equal `M_hat`. A `SeedGenerator` moves on by itself.
+    A Keras initializer returns the same values when it is called twice, seeded or not,
+    so `W_hat` would equal `M_hat`. A `SeedGenerator` has a state and needs no copy.
     """
     config = initializer.get_config() if hasattr(initializer, "get_config") else {}
     if "seed" not in config or isinstance(config["seed"], dict):
@@ -61,22 +61,22 @@ def own_draw(initializer: Any, index: int) -> Any:
 
 
 def signature(cls: type, base: type) -> inspect.Signature:
-    """All the arguments of a constructor: those of its parents up to a base, and then
-    its own."""
+    """All arguments of a constructor: those of its parents from `base` on, then those
+    that it adds."""
     kinds = inspect.Parameter
     named = {}
     for parent in reversed(cls.__mro__[: cls.__mro__.index(base) + 1]):
-        own = dict(inspect.signature(parent.__init__).parameters)
-        named = {k: p for k, p in named.items() if k not in own} | own
+        added = dict(inspect.signature(parent.__init__).parameters)
+        named = {k: p for k, p in named.items() if k not in added} | added
     variadic = kinds.VAR_POSITIONAL, kinds.VAR_KEYWORD
     named = [p for p in named.values() if p.kind not in variadic and p.name != "self"]
     named.append(kinds("kwargs", kinds.VAR_KEYWORD))
     return inspect.Signature(sorted(named, key=lambda p: p.kind))
 
 
-class OfClass:
-    """An attribute of a class that its instances lack: `inspect.signature` of a layer
-    is that of calling it."""
+class ClassOnly:
+    """An attribute of a class but not of its instances: `inspect.signature(layer)` is
+    that of calling the layer."""
 
     def __init__(self, value):
         self.value = value
@@ -89,7 +89,7 @@ class OfClass:
 
 @functools.cache
 def warn_of_half(dtype: str) -> None:
-    """Once, whatever the layer; each time where a warning is an error."""
+    """Warns once for all layers; every time if warnings are errors."""
     warnings.warn(
         f"The dtype policy {dtype!r} stores weights in half precision: the small steps "
         f"of training are lost in it. Use 'mixed_{dtype}', which stores float32, by "

@@ -1,5 +1,4 @@
-"""What every layer of the package has in common, so that a layer's file is its
-equation and nothing else.
+"""The base of the layers, so that a layer's file is its equation and nothing else.
 
 Glossary:
 
@@ -30,12 +29,12 @@ from keras import constraints, initializers
 from keras_nalu import expect, ops
 from keras_nalu.layers import exact
 from keras_nalu.layers.arguments import (
+    ClassOnly,
     Constraint,
     Initializer,
-    OfClass,
     Regularizer,
-    own_draw,
     part,
+    reseeded,
     signature,
     warn_of_half,
 )
@@ -72,13 +71,13 @@ def walk_layers(item: Any, seen: dict[int, Any] | None = None) -> Iterator[keras
 class ArithmeticLayer(keras.layers.Layer):
     """Base of the arithmetic layers: constructor, weights, shapes and config.
 
-    A subclass states facts, weights, `call`, which begins with
-    `x = self.start(inputs, training)`, and how it reads. It overrides no other method
-    but `__init__`, to add arguments, `build`, to add weights, and `snap`.
+    A subclass defines the class attributes below, `build`, which adds weights, `call`,
+    which begins with `x = self.start(inputs, training)`, and `read`. It may override
+    `__init__`, to add arguments, and `snap`, but no other method.
 
     Args:
         units: Size of the last axis of the outputs.
-        kernel_initializer: Initializer of the kernels' stored weights, drawn
+        kernel_initializer: Initializer of the kernels' stored weights, sampled
             independently. `None` takes the paper's, which may differ by weight.
         kernel_regularizer: Regularizer of each of the kernels' stored weights (not of
             the effective `kernel`).
@@ -88,29 +87,29 @@ class ArithmeticLayer(keras.layers.Layer):
             Keras layer.
     """
 
-    #: The initializer of every weight for which none was given: a name, a class or a
-    #: config, never an instance, whose seed would be drawn once, at import.
+    #: The default initializer of every weight: a name, a class or a config. An instance
+    #: would have one seed, chosen at import.
     initializer: ClassVar[Initializer] = None
-    #: The constraint of the kernels, if none was given.
+    #: The default constraint of the kernels.
     constraint: ClassVar[Constraint] = None
-    #: The properties that give effective weights, and the values that their entries
-    #: take in a trained layer.
+    #: The properties that are effective weights, and the values that their entries take
+    #: in a trained layer.
     targets: ClassVar[dict[str, tuple[int, ...]]] = {}
-    #: Those of them that are exponents, which may be any multiples of 1/2: roots too.
+    #: The effective weights that are exponents, whose targets are multiples of 1/2.
     exponents: ClassVar[tuple[str, ...]] = ()
-    #: Of what stored weights an effective one is made: of one that it equals, or of a
-    #: pair, `tanh(W_hat) * sigmoid(M_hat)`. For all else, `snap`.
+    #: The stored weight that an effective one equals, or the pair that makes it,
+    #: `tanh(W_hat) * sigmoid(M_hat)`. Other layers override `snap`.
     stored: ClassVar[dict[str, str | tuple[str, str]]] = {}
-    #: What the layer can compute exactly, and for which inputs.
+    #: The operations that the layer can compute exactly, and for which inputs.
     operations: ClassVar[tuple[str, ...]] = ()
     domain: ClassVar[str] = ""
-    #: Where the equation stands.
+    #: The arXiv number or DOI of the paper that has the equation.
     reference: ClassVar[str] = ""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        # What `help` and editors show: a constructor names its own arguments alone.
-        cls.__signature__ = OfClass(signature(cls, ArithmeticLayer))
+        # For `help` and editors, because a constructor names only what it adds.
+        cls.__signature__ = ClassOnly(signature(cls, ArithmeticLayer))
 
     def __init__(
         self,
@@ -130,7 +129,7 @@ class ArithmeticLayer(keras.layers.Layer):
         self.kernel_constraint = part("kernel_constraint", kernel_constraint)
         self.input_spec = keras.InputSpec(min_ndim=2)
         self.supports_masking = True
-        #: The penalties whose coefficients follow a schedule.
+        #: Penalties whose coefficients follow a schedule.
         self.scheduled = []
 
     def build(self, input_shape: Any) -> None:
@@ -138,15 +137,15 @@ class ArithmeticLayer(keras.layers.Layer):
             *_, features = input_shape
             features = None if features is None else operator.index(features)
         except (TypeError, ValueError):
-            # Of several inputs a layer gets a dictionary, or a list of shapes.
+            # For several inputs Keras gives a dictionary or a list of shapes.
             raise expect.invalid(
                 "input_shape", input_shape, "the shape of one input", "(None, 2)"
             ) from None
         if features is None:
             raise ValueError(
                 f"The last axis of the inputs to {type(self).__name__} must have a "
-                f"known size. Received: input_shape={tuple(input_shape)}. Give it: "
-                "`keras.Input((features,))`."
+                f"known size. Received: input_shape={tuple(input_shape)}. Try "
+                "`keras.Input((2,))`."
             )
         self._in: int = features
         self.input_spec = keras.InputSpec(min_ndim=2, axes={-1: features})
@@ -157,7 +156,7 @@ class ArithmeticLayer(keras.layers.Layer):
         shape: tuple[int, ...] | None = None,
         initializer: Initializer = None,
     ) -> Any:
-        """A stored weight of the kernel, of shape (in, units) where none is given."""
+        """A stored weight of the kernel, of shape (in, units) unless one is given."""
         return self.add_stored(
             name,
             shape,
@@ -175,7 +174,7 @@ class ArithmeticLayer(keras.layers.Layer):
         constraint: Any = None,
     ) -> Any:
         """A stored weight that is neither a kernel's nor a gate's."""
-        # A weight draws the same with and without a schedule.
+        # Step counters do not count, so that a schedule does not change the seeds.
         index = len(self.weights) - len(self.scheduled)
         if is_scheduled(regularizer):
             steps = self.add_weight(
@@ -189,10 +188,10 @@ class ArithmeticLayer(keras.layers.Layer):
             self.scheduled.append(regularizer)
             constraint = Counting(constraints.get(constraint), steps)
         shape = (self._in, self.units) if shape is None else shape
-        # No autocast: the equations choose what half precision can bear.
+        # No autocast: each equation chooses what it computes in half precision.
         return self.add_weight(
             shape=shape,
-            initializer=own_draw(
+            initializer=reseeded(
                 initializers.get(initializer or self.initializer), index
             ),
             regularizer=regularizer,
@@ -202,12 +201,12 @@ class ArithmeticLayer(keras.layers.Layer):
         )
 
     def cast(self, x: Any) -> Any:
-        """`x`, integers and sparse tensors too, as a dense tensor to compute with."""
+        """`x` as a dense tensor of the compute dtype."""
         x = expect.real("inputs", x)
         return keras.ops.convert_to_tensor(x, dtype=self.compute_dtype, sparse=False)
 
     def start(self, inputs: Any, training: bool) -> Any:
-        """The inputs, cast; what follows a schedule learns whether this is training."""
+        """The inputs, cast; sets whether the scheduled penalties count this step."""
         for regularizer in self.scheduled:
             regularizer.due = training and self.trainable
         return self.cast(inputs)
@@ -220,13 +219,13 @@ class ArithmeticLayer(keras.layers.Layer):
     def read(self, unit: Any) -> str:
         """What a unit computes, as a line of Python: see `keras_nalu.lines`."""
         raise TypeError(
-            f"Expected a layer that says how it reads. Received: {self!r}. Give "
+            f"Expected a layer that can be read as a formula. Received: {self!r}. Give "
             f"{type(self).__name__} a method `read(self, unit)`, such as "
             "`return keras_nalu.lines.linear(unit)`."
         )
 
     def nearest(self, name: str, w: np.ndarray) -> np.ndarray:
-        """The targets that such entries of an effective weight are nearest to."""
+        """The nearest target of each entry of an effective weight."""
         if name in self.exponents:
             return np.round(2 * w) / 2
         targets = np.array(self.targets[name], dtype=float)
@@ -236,11 +235,11 @@ class ArithmeticLayer(keras.layers.Layer):
     def snap(
         self, kernels: dict[str, np.ndarray], rows: np.ndarray | None = None
     ) -> None:
-        """Sets the stored weights such that the effective ones are these.
+        """Sets the stored weights so that the effective weights are `kernels`.
 
         Args:
-            kernels: On their targets, by name.
-            rows: Inputs, for a gate that is to be open or shut on each of them.
+            kernels: Effective weights on their targets, by name.
+            rows: Inputs for which a gate is to be exactly open or shut.
         """
         for name, stored in self.stored.items():
             if isinstance(stored, str):
@@ -250,11 +249,10 @@ class ArithmeticLayer(keras.layers.Layer):
                 exact.saturate(W_hat, M_hat, kernels[name])
 
     def sparsity_error(self) -> Any:
-        """How far the worst entry of the kernels is from its nearest target value.
+        """The largest distance of an effective weight from its nearest target value.
 
-        Of the effective weights alone, not of gates and biases; of an NPU, whose powers
-        may be any, an exponent of 2 counts as an error of 1. `keras_nalu.formula` knows
-        better what acts.
+        Gates and biases do not count. An NPU may have any power, but an exponent of 2
+        counts as an error of 1; `keras_nalu.formula` knows better what acts.
         """
         distances = [
             keras.ops.max(ops.distance(kernel, self.targets[name]))
@@ -263,7 +261,7 @@ class ArithmeticLayer(keras.layers.Layer):
         return functools.reduce(keras.ops.maximum, distances)
 
     def is_discrete(self, tolerance: float = 1e-3) -> bool:
-        """Whether every entry of the kernels is that near: see `sparsity_error`."""
+        """Whether `sparsity_error()` is at most `tolerance`."""
         return bool(
             self.sparsity_error() <= expect.not_negative("tolerance", tolerance, "1e-3")
         )
@@ -325,7 +323,7 @@ class GatedLayer(ArithmeticLayer):
         shape: tuple[int, ...] | None = None,
         initializer: Initializer = None,
     ) -> Any:
-        """A stored weight of the gate, of shape (in, units) where none is given."""
+        """A stored weight of the gate, of shape (in, units) unless one is given."""
         return self.add_stored(
             name,
             shape,

@@ -5,7 +5,7 @@ import keras
 from keras_nalu import expect
 from keras_nalu.layers.base import ArithmeticLayer
 
-#: 0 is nothing to a sum, 1 to a product.
+#: A state of 0 does not change a sum, and 1 does not change a product.
 _SUMS = {"add", "subtract"}
 
 
@@ -16,24 +16,24 @@ class ArithmeticCell(keras.layers.Layer):
         s_0 = initial_state                                                      (1)
         s_t = layer([x_t, s_t-1]),  y_t = s_t                                    (2)
 
-    Use it for sums and products along a sequence. With weights that are exactly 1 it
-    holds at any length; an error of the state's weight grows with every step.
+    Use it for sums and products along a sequence. If the weights are exactly 1, it is
+    right at any length; an error of the state's weight grows with every step.
 
-    An `SNMU` trains in it on TensorFlow and PyTorch.
+    On JAX a layer with noise, such as `SNMU`, does not train as a cell.
 
     Args:
         layer: The arithmetic layer. Its `units` are the size of the state.
-        initial_state: The number that the state starts from. `None` takes 0 for a layer
+        initial_state: The number in which the state starts. `None` takes 0 for a layer
             that can add or subtract, else 1.
         **kwargs: `name`, `dtype` and the other arguments of any Keras layer.
 
-    Input shape: `(batch, features)`, and the state, of `(batch, units)`.
+    Input shape: `(batch, features)`, and `(batch, units)` for the state.
 
-    Output shape: `(batch, units)`, twice.
+    Output shape: `(batch, units)`, for the output and the state.
 
     Raises:
         ValueError: `layer` is not an arithmetic layer, or `initial_state` not a number;
-            a layer that draws noise is trained on JAX.
+            a layer with noise is trained on JAX.
 
     Example:
 
@@ -73,10 +73,10 @@ class ArithmeticCell(keras.layers.Layer):
     def call(
         self, inputs: Any, states: Any, training: bool = False
     ) -> tuple[Any, list[Any]]:
-        if training and keras.backend.backend() == "jax" and _draws(self.layer):
-            # The loop cannot hand out where its generator has come to.
+        if training and keras.backend.backend() == "jax" and _is_random(self.layer):
+            # The loop cannot return the new state of the layer's generator.
             raise ValueError(
-                "On JAX a layer that draws noise does not train as a cell. Received: "
+                "On JAX a layer with noise does not train as a cell. Received: "
                 f"{type(self.layer).__name__}. Set KERAS_BACKEND=tensorflow."
             )
         state = states[0] if isinstance(states, list | tuple) else states
@@ -104,5 +104,5 @@ class ArithmeticCell(keras.layers.Layer):
         return cls(**{**config, "layer": layer})
 
 
-def _draws(layer):
+def _is_random(layer):
     return any(isinstance(a, keras.random.SeedGenerator) for a in vars(layer).values())

@@ -1,4 +1,4 @@
-"""The stored weights that make effective ones exact: what a `snap` is made of."""
+"""Sets stored weights so that the effective ones are exact, for the layers' `snap`."""
 
 from typing import Any
 
@@ -6,12 +6,12 @@ import numpy as np
 
 from keras_nalu.ops import to_numpy
 
-#: Where tanh, sigmoid and softmax reach 1, also in float64 and at the slope of a GNALU.
+#: At this value tanh, sigmoid and softmax are 1, in float64 and in a GNALU, too.
 SATURATED = 100
 
 
 def saturate(W_hat: Any, M_hat: Any, kernel: np.ndarray) -> None:
-    """`tanh(W_hat) * sigmoid(M_hat)` becomes the kernel, of -1, 0 and 1."""
+    """`tanh(W_hat) * sigmoid(M_hat)` becomes the kernel, whose entries are -1, 0, 1."""
     W_hat.assign(SATURATED * kernel)
     M_hat.assign(np.full(M_hat.shape, SATURATED))
 
@@ -22,7 +22,7 @@ def open_or_shut(g: Any, is_open: Any) -> None:
 
 
 def steepen(G: Any, rows: np.ndarray | None, slope: float = 1.0) -> None:
-    """`sigmoid(slope * x G)` becomes 1 or 0 on all these rows, each on its side."""
+    """`sigmoid(slope * x G)` becomes 1 or 0 on all rows, whichever is nearer."""
     if rows is None:
         return
     W = to_numpy(G)
@@ -37,9 +37,9 @@ def choose(V: Any) -> None:
 
 
 def hand_out(r: Any, gate_w: Any, gate_b: Any, ones: np.ndarray) -> None:
-    """`sigmoid(gate_w + gate_b) * softmax(r)` becomes 1 where that is asked for.
+    """`sigmoid(gate_w + gate_b) * softmax(r)` becomes 1 where `ones` is true.
 
-    An input goes somewhere: to a unit that lets it out, or to one that is shut.
+    Every input goes to some unit; one that no unit lets out goes to a shut unit.
     """
     lets_out = ones.any(axis=0)
     kept = ones.any(axis=1, keepdims=True)

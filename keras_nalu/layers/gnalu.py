@@ -14,7 +14,7 @@ LN_PHI = math.log((1 + math.sqrt(5)) / 2)
 
 @keras.saving.register_keras_serializable(package="keras_nalu")
 class GNALU(GatedLayer):
-    """Golden ratio NALU: a NALU with the golden ratio in the place of e.
+    """Golden ratio NALU: a NALU with the golden ratio instead of e.
 
         W = tanh(W_hat ln(phi)) * sigmoid(M_hat ln(phi)),  phi = (1 + sqrt(5)) / 2 (1)
         a = x W                                                                  (2)
@@ -22,26 +22,26 @@ class GNALU(GatedLayer):
         g = sigmoid(x G ln(phi))                                                 (4)
         y = g * a + (1 - g) * m                                                  (5)
 
-    With `ln(phi) = 0.48` the weights and the gate are squashed with half of NALU's
-    slope; the product is the same. The published form of (1), a quotient of powers of
-    phi, is NaN for large `W_hat`; this one is not.
+    As `ln(phi) = 0.48`, the weights and the gate have half of NALU's slope; the product
+    is the same. The published form of (1), a quotient of powers of phi, is NaN for
+    large `W_hat`; this form is not.
 
-    Use it as a `NALU`: products lose the sign, the gate is shut on the negatives of the
-    inputs that open it, and the seed decides which path wins.
+    It has the limits of a `NALU`: products lose the sign, a gate that is open for some
+    inputs is shut for their negatives, and the seed decides which path wins.
 
-    A path may overflow although the other is the one that counts. Where a step
+    One path may overflow although the gate chooses the other. Where a step
     overflows, the outputs and gradients that depend on it can be infinite or NaN,
     although the exact value may fit.
 
     Args:
         units: Size of the last axis of the outputs.
-        kernel_initializer: Initializer of `W_hat` and `M_hat`, drawn independently.
+        kernel_initializer: Initializer of `W_hat` and `M_hat`, sampled independently.
         gate_initializer: Initializer of `G`.
         kernel_regularizer: Regularizer of `W_hat` and `M_hat`.
         gate_regularizer: Regularizer of `G`.
         kernel_constraint: Constraint of `W_hat` and `M_hat`.
         gate_constraint: Constraint of `G`.
-        epsilon: Added to `|x|` before the logarithm: a zero input stays finite.
+        epsilon: Added to `|x|` before the logarithm, which is then finite at 0.
         **kwargs: `name`, `dtype` and the other arguments of any Keras layer.
 
     Input shape: `(..., features)`, of rank 2 or more.

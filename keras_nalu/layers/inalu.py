@@ -12,7 +12,7 @@ from keras_nalu.layers.base import GatedLayer, effective
 
 @keras.saving.register_keras_serializable(package="keras_nalu")
 class INALU(GatedLayer):
-    """Improved NALU: with signs, bounds, and weights of their own for sum and product.
+    """Improved NALU: with signs, bounds, and separate weights for sum and product.
 
         W_a = tanh(W_a_hat) * sigmoid(M_a_hat)                                   (1)
         W_m = tanh(W_m_hat) * sigmoid(M_m_hat)                                   (2)
@@ -23,26 +23,26 @@ class INALU(GatedLayer):
 
     The gate does not depend on the inputs.
 
-    Use it where inputs are of any sign, and for every operation. A product is at most
+    Use it for every operation on inputs of any sign. A product is at most
     `exp(omega)`, 4.9e8. The published training adds the penalty
     `keras_nalu.regularizers.INALUPenalty` once the loss is small, clips gradients to
-    0.1, and draws the weights anew where it is stuck:
-    `keras_nalu.benchmarks.reinitialize.INALUReinitialize`. Division stays hard.
+    0.1, and samples the weights again when it is stuck, as
+    `keras_nalu.benchmarks.reinitialize.INALUReinitialize` does. Division stays hard.
 
-    For more than one unit the authors' code takes the sign from other weights than
-    those of (5), by a mistake of order; this is the paper's.
+    For more than one unit the authors' code orders the weights of (5) differently by
+    mistake; this layer follows the paper.
 
     Args:
         units: Size of the last axis of the outputs.
-        kernel_initializer: Initializer of the four stored weights of (1) and (2), drawn
-            independently.
+        kernel_initializer: Initializer of the four stored weights of (1) and (2),
+            sampled independently.
         gate_initializer: Initializer of `g`.
         kernel_regularizer: Regularizer of the four stored weights of (1) and (2).
         gate_regularizer: Regularizer of `g`.
         kernel_constraint: Constraint of the four stored weights of (1) and (2).
         gate_constraint: Constraint of `g`.
-        epsilon: The smallest magnitude that goes into the logarithm.
-        omega: The largest exponent: products end at `exp(omega)`.
+        epsilon: The smallest magnitude whose logarithm is taken.
+        omega: The largest exponent, so that products end at `exp(omega)`.
         **kwargs: `name`, `dtype` and the other arguments of any Keras layer.
 
     Input shape: `(..., features)`, of rank 2 or more.

@@ -11,21 +11,21 @@ from keras_nalu.layers.base import GatedLayer, effective
 
 @keras.saving.register_keras_serializable(package="keras_nalu")
 class MCFC(GatedLayer):
-    """Mass-conserving fully connected layer: it hands its inputs out to its units.
+    """Mass-conserving fully connected layer: it distributes its inputs to its units.
 
         W = sigmoid(gate_w + gate_b) * softmax(r)    of each input, over the units  (1)
         y = x W                                                                  (2)
 
-    An input's weights sum up to 1 but for the gate, which says what a unit lets out.
-    Use it where the answer is a sum of inputs, or where an amount is divided. It cannot
-    subtract. The weights reach 1 only where the gate saturates, and
-    `keras_nalu.regularizers.NegativeSquare` drives it there.
+    Without the gate, an input's weights sum up to 1; the gate is the share that a unit
+    lets out. Use it where the answer is a sum of inputs, or where an amount is divided.
+    It cannot subtract. The weights reach 1 only if the gate saturates; train it with
+    `keras_nalu.regularizers.NegativeSquare`.
 
     Args:
         units: Size of the last axis of the outputs.
-        kernel_initializer: Initializer of `r`. `None` takes the identity where it is
-            square, and an orthogonal matrix else.
-        gate_initializer: Initializer of `gate_w` and `gate_b`. `None` draws the first
+        kernel_initializer: Initializer of `r`. `None` takes the identity if `r` is
+            square, else an orthogonal matrix.
+        gate_initializer: Initializer of `gate_w` and `gate_b`. `None` samples the first
             as a vector of length 1 and sets the second to 0.
         kernel_regularizer: Regularizer of `r`.
         gate_regularizer: Regularizer of `gate_w` and `gate_b`.
@@ -87,25 +87,25 @@ class MCFC(GatedLayer):
 
 @keras.saving.register_keras_serializable(package="keras_nalu")
 class MulMCFC(GatedLayer):
-    """Multiplicative MC-FC: a product of powers of its inputs, from 0 to 1.
+    """Multiplicative MC-FC: a product of its inputs to powers from 0 to 1.
 
         W = sigmoid(gate_w + gate_b) * softmax(r)    of each input, over the units  (1)
         y = exp(log(x) W + bias)                                                 (2)
 
-    Use it where the answer is a product of positive inputs. A negative input makes it
-    NaN; at 0 the output is 0, NaN where a weight is exactly 0 (0 * inf), and so are the
-    gradients. The weights reach 1 only where the gate saturates, and
-    `keras_nalu.regularizers.NegativeSquare` drives it there. It runs in float32 at
-    least, whatever the dtype policy.
+    Use it where the answer is a product of positive inputs. A negative input gives NaN.
+    An input of 0 gives 0, or NaN if a weight is exactly 0 (0 * inf), and its gradients
+    are NaN. The weights reach 1 only if the gate saturates; train it with
+    `keras_nalu.regularizers.NegativeSquare`. It computes in float32 at least, whatever
+    the dtype policy.
 
     Where a step overflows, the outputs and gradients that depend on it can be infinite
     or NaN, although the exact value may fit.
 
     Args:
         units: Size of the last axis of the outputs.
-        kernel_initializer: Initializer of `r`. `None` takes the identity where it is
-            square, and an orthogonal matrix else.
-        gate_initializer: Initializer of `gate_w` and `gate_b`. `None` draws the first
+        kernel_initializer: Initializer of `r`. `None` takes the identity if `r` is
+            square, else an orthogonal matrix.
+        gate_initializer: Initializer of `gate_w` and `gate_b`. `None` samples the first
             as a vector of length 1 and sets the second to 0.
         kernel_regularizer: Regularizer of `r`.
         gate_regularizer: Regularizer of `gate_w` and `gate_b`.

@@ -13,16 +13,16 @@ class NAC(ArithmeticLayer):
         W = tanh(W_hat) * sigmoid(M_hat)                                         (1)
         a = x W                                                                  (2)
 
-    Use it where the answer is a sum of some inputs minus a sum of others: it goes on
-    being right far outside the range it was trained on. It cannot scale, multiply or
-    divide, and it has no bias.
+    Use it where the answer is a sum of some inputs minus a sum of others; it stays
+    right far outside the range of the training. It cannot scale, multiply or divide,
+    and has no bias.
 
-    The weights start as TruncatedNormal(stddev=0.02), as in the notebook that this
-    package began with; the paper names no initializer.
+    The weights start as TruncatedNormal(stddev=0.02), as in the tutorial notebook; the
+    paper names no initializer.
 
     Args:
         units: Size of the last axis of the outputs.
-        kernel_initializer: Initializer of `W_hat` and `M_hat`, drawn independently.
+        kernel_initializer: Initializer of `W_hat` and `M_hat`, sampled independently.
         kernel_regularizer: Regularizer of `W_hat` and of `M_hat`, the stored weights.
         kernel_constraint: Constraint of `W_hat` and of `M_hat`, the stored weights.
         **kwargs: `name`, `dtype` and the other arguments of any Keras layer.

@@ -10,24 +10,24 @@ from keras_nalu.layers.base import ArithmeticLayer, effective
 
 @keras.saving.register_keras_serializable(package="keras_nalu")
 class NACMul(ArithmeticLayer):
-    """Multiplicative NAC: the product path of the NALU by itself.
+    """Multiplicative NAC: the product path of the NALU alone.
 
         W = tanh(W_hat) * sigmoid(M_hat)                                         (1)
         y = exp(log(|x| + epsilon) W)                                            (2)
 
     Use it where the answer is a product, a quotient or a power between -1 and 1 of
     positive inputs. It loses the sign of its inputs, and a divisor near 0 makes its
-    gradients explode. It runs in float32 at least, whatever the dtype policy.
+    gradients explode. It computes in float32 at least, whatever the dtype policy.
 
     Where a step overflows, the outputs and gradients that depend on it can be infinite
     or NaN, although the exact value may fit.
 
     Args:
         units: Size of the last axis of the outputs.
-        kernel_initializer: Initializer of `W_hat` and `M_hat`, drawn independently.
+        kernel_initializer: Initializer of `W_hat` and `M_hat`, sampled independently.
         kernel_regularizer: Regularizer of `W_hat` and `M_hat`.
         kernel_constraint: Constraint of `W_hat` and `M_hat`.
-        epsilon: Added to `|x|` before the logarithm: a zero input stays finite.
+        epsilon: Added to `|x|` before the logarithm, which is then finite at 0.
         **kwargs: `name`, `dtype` and the other arguments of any Keras layer.
 
     Input shape: `(..., features)`, of rank 2 or more.

@@ -15,23 +15,23 @@ class NaiveNPU(ArithmeticLayer):
         r = |x| + epsilon,  k = pi [x < 0]                                       (1)
         y = exp(log(r) W_re - k W_im) * cos(k W_re + log(r) W_im)                (2)
 
-    For products, quotients and powers; an input near 0 that does not matter stops
-    the training of all: see `NPU`. Exponents are not bounded: `x ** 2` and roots
-    are in reach. A fractional power of a negative input is the real part of a
-    complex number. Give all weights the authors' penalty,
+    Use it for products, quotients and powers. An irrelevant input near 0 stops the
+    training of all inputs, which the gate of an `NPU` prevents. Exponents are not
+    bounded, so that it can learn `x ** 2` and roots. A fractional power of a negative
+    input is the real part of a complex number. Give all weights the authors' penalty,
     `keras_nalu.regularizers.L1(StepwiseGrowth(1e-9, 1e-7))`.
 
-    At 0 the input counts as epsilon. It runs in float32 at least, whatever the dtype
+    An input of 0 counts as epsilon. It computes in float32 at least, whatever the dtype
     policy. Where a step overflows, the outputs and gradients that depend on it can be
     infinite or NaN, although the exact value may fit.
 
     Args:
         units: Size of the last axis of the outputs.
-        kernel_initializer: Initializer of `W_re` and `W_im`. `None` draws the first
+        kernel_initializer: Initializer of `W_re` and `W_im`. `None` samples the first
             and sets the second to 0.
         kernel_regularizer: Regularizer of `W_re` and `W_im`.
         kernel_constraint: Constraint of `W_re` and `W_im`.
-        epsilon: Added to `|x|`: a zero input stays finite.
+        epsilon: Added to `|x|`, whose logarithm is then finite at 0.
         **kwargs: `name`, `dtype` and the other arguments of any Keras layer.
 
     Input shape: `(..., features)`, of rank 2 or more.

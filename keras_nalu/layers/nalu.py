@@ -15,34 +15,33 @@ class NALU(GatedLayer):
         W = tanh(W_hat) * sigmoid(M_hat)                                         (1)
         a = x W                                    sums and differences          (2)
         m = exp(log(|x| + epsilon) W)              products and quotients        (3)
-        g = sigmoid(x G)                           which of the two              (4)
+        g = sigmoid(x G)                           the choice between them       (4)
         y = g * a + (1 - g) * m                                                  (5)
 
     Both paths share `W`. Use it where the answer is one sum, difference, product or
     quotient of the inputs, or a power between -1 and 1. The product path loses the
     sign of its inputs, and cannot be exact at zero when it divides. Whether training
-    finds the answer depends on the seed: compare several. The gate has no bias: where
-    it is open for some inputs, it is shut for their negatives.
+    finds the answer depends on the seed, so compare several. The gate has no bias, so
+    it is shut for the negatives of the inputs for which it is open.
 
-    The weights start as TruncatedNormal(stddev=0.02), as in the notebook that this
-    package began with; the paper names no initializer. Path (3) and the mix (5) run
-    in float32 at least, whatever the dtype policy: in float16 `epsilon` vanishes and
-    products overflow.
+    The weights start as TruncatedNormal(stddev=0.02), as in the tutorial notebook; the
+    paper names no initializer. (3) and (5) compute in float32 at least, whatever the
+    dtype policy: in float16 `epsilon` vanishes and products overflow.
 
-    A path may overflow (at 3e38 in float32; the sum at 65504 under a float16 policy)
-    although the other is the one that counts. Where a step overflows, the outputs and
+    One path may overflow (at 3e38 in float32; the sum at 65504 under a float16 policy)
+    although the gate chooses the other. Where a step overflows, the outputs and
     gradients that depend on it can be infinite or NaN, although the exact value may
     fit.
 
     Args:
         units: Size of the last axis of the outputs.
-        kernel_initializer: Initializer of `W_hat` and `M_hat`, drawn independently.
+        kernel_initializer: Initializer of `W_hat` and `M_hat`, sampled independently.
         gate_initializer: Initializer of `G`.
         kernel_regularizer: Regularizer of `W_hat` and of `M_hat`, the stored weights.
         gate_regularizer: Regularizer of `G`.
         kernel_constraint: Constraint of `W_hat` and of `M_hat`, the stored weights.
         gate_constraint: Constraint of `G`.
-        epsilon: Added to `|x|` before the logarithm: a zero input stays finite.
+        epsilon: Added to `|x|` before the logarithm, which is then finite at 0.
         **kwargs: `name`, `dtype` and the other arguments of any Keras layer.
 
     Input shape: `(..., features)`, of rank 2 or more.

@@ -16,8 +16,8 @@ class NAU(ArithmeticLayer):
         y = x V                                                                  (2)
 
     Use it where the answer is a sum of some inputs minus a sum of others. Trained with
-    `keras_nalu.regularizers.Sparsity(ramp, low=-1)`, whose weight grows in the course
-    of the training, its weights end at -1, 0 and 1. It cannot multiply or divide.
+    `keras_nalu.regularizers.Sparsity(ramp, low=-1)`, whose coefficient grows during
+    the training, its weights end at -1, 0 and 1. It cannot multiply or divide.
 
     Args:
         units: Size of the last axis of the outputs.

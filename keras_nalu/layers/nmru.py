@@ -17,16 +17,16 @@ class NMRU(ArithmeticLayer):
         z = [x, 1 / (x + epsilon)]    in training, [x, 1 / x] else               (1)
         y = prod_i (W_i |z_i| + 1 - W_i) * cos(pi sum_i W_i [z_i < 0])           (2)
 
-    The sign is that of the product of the chosen `z_i`. Use it where the answer is a
-    product or quotient of some of the inputs, of any sign; its authors
-    found that of the modules that divide it succeeds most often. Trained with
-    `keras_nalu.regularizers.Sparsity(ramp, low=0)`, its weights end at 0 and 1.
+    Use it where the answer is a product or quotient of some of the inputs, of any sign;
+    its authors found that it learns to divide more often than the other modules.
+    Trained with `keras_nalu.regularizers.Sparsity(ramp, low=0)`, its weights end at 0
+    and 1.
 
-    A divisor nearer to 0 than the smallest normal number counts as that: 1 / 0 is
-    8.5e37 in float32. The authors' is infinite, and makes NaN of a product that has
-    nothing to divide by it (0 * inf). In training an input from -epsilon to 0 has a
-    positive reciprocal. TensorFlow and JAX make 0 of the reciprocal of a number above
-    8.5e37. The product runs in float32 at least, whatever the dtype policy.
+    A divisor nearer to 0 than the smallest normal number counts as that number: 1 / 0
+    is 8.5e37 in float32. In the authors' code it is infinite, which gives NaN even if
+    its weight is 0 (0 * inf). In training an input from -epsilon to 0 has a positive
+    reciprocal. TensorFlow and JAX make 0 of the reciprocal of a number above 8.5e37.
+    The product is computed in float32 at least, whatever the dtype policy.
 
     Where a step overflows, the outputs and gradients that depend on it can be infinite
     or NaN, although the exact value may fit.

@@ -14,12 +14,12 @@ class NMU(ArithmeticLayer):
 
         y = prod_i (W_i x_i + 1 - W_i)                                           (1)
 
-    Use it where the answer is a product of some of the inputs, of any sign, zero too.
-    Trained with `keras_nalu.regularizers.Sparsity(ramp, low=0)`, whose weight grows in
-    the course of the training, its weights end at 0 and 1. It cannot divide, add, or
-    take an input twice; and products of inputs near 1 teach it nothing.
+    Use it where the answer is a product of some of the inputs, which may be any reals.
+    Trained with `keras_nalu.regularizers.Sparsity(ramp, low=0)`, whose coefficient
+    grows during the training, its weights end at 0 and 1. It cannot divide, add, or
+    square an input, and it learns nothing from inputs near 1.
 
-    The product runs in float32 at least, whatever the dtype policy. Where a step
+    The product is computed in float32 at least, whatever the dtype policy. Where a step
     overflows, the outputs and gradients that depend on it can be infinite or NaN,
     although the exact value may fit.
 

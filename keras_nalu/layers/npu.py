@@ -17,28 +17,28 @@ class NPU(GatedLayer):
         r = c (|x| + epsilon) + 1 - c,  k = pi c [x < 0]                         (2)
         y = exp(log(r) W_re - k W_im) * cos(k W_re + log(r) W_im)                (3)
 
-    For products, quotients and powers of some of the inputs. Exponents are not
-    bounded: `x ** 2` and roots are in reach. A fractional power of a negative input
-    is the real part of a complex number. Give all weights the authors' penalty,
+    Use it for products, quotients and powers of some of the inputs. Exponents are not
+    bounded, so that it can learn `x ** 2` and roots. A fractional power of a negative
+    input is the real part of a complex number. Give all weights the authors' penalty,
     `keras_nalu.regularizers.L1(StepwiseGrowth(1e-9, 1e-7))`.
 
-    The gate lets the gradient through where it clips, as in the authors' own code, so
-    that an input can come back; the published PyTorch ports block it there.
+    The gate passes the gradient on where it clips, as in the authors' code, so that an
+    input can come back; the published PyTorch ports block the gradient there.
 
-    At 0 the input counts as epsilon. It runs in float32 at least, whatever the dtype
+    An input of 0 counts as epsilon. It computes in float32 at least, whatever the dtype
     policy. Where a step overflows, the outputs and gradients that depend on it can be
     infinite or NaN, although the exact value may fit.
 
     Args:
         units: Size of the last axis of the outputs.
-        kernel_initializer: Initializer of `W_re` and `W_im`. `None` draws the first
+        kernel_initializer: Initializer of `W_re` and `W_im`. `None` samples the first
             and sets the second to 0.
         gate_initializer: Initializer of `g`.
         kernel_regularizer: Regularizer of `W_re` and `W_im`.
         gate_regularizer: Regularizer of `g`.
         kernel_constraint: Constraint of `W_re` and `W_im`.
         gate_constraint: Constraint of `g`.
-        epsilon: Added to `|x|`: a zero input stays finite.
+        epsilon: Added to `|x|`, whose logarithm is then finite at 0.
         **kwargs: `name`, `dtype` and the other arguments of any Keras layer.
 
     Input shape: `(..., features)`, of rank 2 or more.
@@ -94,7 +94,7 @@ class NPU(GatedLayer):
 
     @effective
     def relevance(self) -> Any:
-        """The gate `c`, of shape (in,): 0 leaves an input out."""
+        """The gate `c`, of shape (in,): 0 ignores an input."""
         return ops.straight_through_clip(ops.widen(self.g), 0, 1)
 
     def call(self, inputs: Any, training: bool = False) -> Any:

@@ -17,12 +17,12 @@ class NRU(ArithmeticLayer):
 
     Use it where the answer is a product or quotient of some of the inputs, of any sign.
     Trained with `keras_nalu.regularizers.Sparsity(ramp, low=-1)`, its weights end at
-    -1, 0 and 1. In training every input counts whose weight is farther from 0 than some
-    thousandths; that takes a high learning rate: the authors train two inputs with Adam
-    at 1, ten at 1e-3.
+    -1, 0 and 1. In training every input acts whose weight is more than some thousandths
+    from 0; that takes a high learning rate. The authors use Adam with a rate of 1 for
+    two inputs, and of 1e-3 for ten.
 
-    The inputs must not be 0: it divides by them to infinity, or NaN with its sign, and
-    so are the gradients there. The product runs in float32 at least.
+    The inputs must not be 0, where the outputs and gradients are infinity or NaN. The
+    product is computed in float32 at least.
 
     Where a step overflows, the outputs and gradients that depend on it can be infinite
     or NaN, although the exact value may fit. On JAX the gradients of `W` in training

@@ -20,20 +20,20 @@ class NSR(ArithmeticLayer):
 
     The softmax runs over the inputs, the sum over the registers of a unit. Use it where
     the answer is whether one input is less than, equal to or greater than another; `y`
-    is near 1 where it is. Inputs nearer to each other than `1 / scale` are not told
-    apart; those much farther apart leave no gradient: scale the data.
+    is near 1 if it is. It cannot distinguish inputs that differ by less than
+    `1 / scale`, and those that differ by much more leave no gradient: scale the data.
 
-    The paper's second output, `1 - y`, is left to the user. It runs in float32 at
+    The paper's second output, `1 - y`, is left to the user. It computes in float32 at
     least.
 
     Args:
         units: Size of the last axis of the outputs.
-        kernel_initializer: Initializer of `V_1`, `V_2`, `W_s` and `W_0`, drawn
+        kernel_initializer: Initializer of `V_1`, `V_2`, `W_s` and `W_0`, sampled
             independently; `b` starts at 0.
-        kernel_regularizer: Regularizer of these.
-        kernel_constraint: Constraint of these.
-        redundancy: Registers of a unit; more of them find the answer more often.
-        scale: What the difference of the inputs is multiplied by.
+        kernel_regularizer: Regularizer of the same weights.
+        kernel_constraint: Constraint of the same weights.
+        redundancy: Registers of a unit; with more, training succeeds more often.
+        scale: Factor of the difference of the inputs.
         **kwargs: `name`, `dtype` and the other arguments of any Keras layer.
 
     Input shape: `(..., features)`, of rank 2 or more.
@@ -93,12 +93,12 @@ class NSR(ArithmeticLayer):
 
     @effective
     def kernel_1(self) -> Any:
-        """What stands on the left, of shape (in, redundancy * units), in (0, 1)."""
+        """The softmax of `V_1`, of shape (in, redundancy * units), in (0, 1)."""
         return ops.softmax(self.V_1, axis=0)
 
     @effective
     def kernel_2(self) -> Any:
-        """What stands on the right, of shape (in, redundancy * units), in (0, 1)."""
+        """The softmax of `V_2`, of shape (in, redundancy * units), in (0, 1)."""
         return ops.softmax(self.V_2, axis=0)
 
     def call(self, inputs: Any, training: bool = False) -> Any:
@@ -113,12 +113,12 @@ class NSR(ArithmeticLayer):
 
     def read(self, unit: Any) -> str:
         columns = unit.index + self.units * np.arange(self.redundancy)
-        told = len(unit.not_discrete)
+        before = len(unit.not_discrete)
         left = unit.weights("kernel_1", columns)
         right = unit.weights("kernel_2", columns)
         signs, zeros = (ops.to_numpy(w)[:, unit.index] for w in (self.W_s, self.W_0))
         b = ops.to_numpy(self.b)[unit.index]
-        if len(unit.not_discrete) == told:
+        if len(unit.not_discrete) == before:
             sides = left.argmax(axis=0), right.argmax(axis=0)
             votes = _votes(*sides, signs, zeros)
             if compared := _comparison(unit, votes, b, self.scale):
@@ -140,13 +140,13 @@ class NSR(ArithmeticLayer):
         exact.choose(self.V_2)
 
 
-#: For a pair of which the first is less, equal and greater, whether it holds.
+#: Relations by whether they hold when the left side is less, equal and greater.
 RELATIONS = {"100": "<", "110": "<=", "010": "==", "101": "!=", "011": ">=", "001": ">"}
 
 
 def _votes(left, right, signs, zeros):
-    """By pair of inputs: what its registers add where the first is less, equal and
-    greater."""
+    """For each pair of inputs, the sum of its registers when the first input is less,
+    equal and greater."""
     pairs = {}
     for i, j, s, z in zip(left, right, signs, zeros, strict=True):
         votes = np.array([-s - z, z, s - z]) if i != j else np.full(3, z)
@@ -156,7 +156,7 @@ def _votes(left, right, signs, zeros):
 
 
 def _comparison(unit, pairs, b, scale):
-    """The one comparison that decides, whatever the others say; None if none does."""
+    """The comparison that decides whatever the other registers add, or `None`."""
     for pair, votes in pairs.items():
         others = [v for other, v in pairs.items() if other != pair]
         lowest = b + votes + sum(v.min() for v in others)

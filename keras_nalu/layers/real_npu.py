@@ -17,21 +17,21 @@ class RealNPU(GatedLayer):
         r = c (|x| + epsilon) + 1 - c,  k = pi c [x < 0]                         (2)
         y = exp(log(r) W_re) * cos(k W_re)                                       (3)
 
-    For products, quotients and powers of some of the inputs. Exponents are not
-    bounded: `x ** 2` and roots are in reach. A fractional power of a negative input
-    is the real part of a complex number. Give all weights the authors' penalty,
+    Use it for products, quotients and powers of some of the inputs. Exponents are not
+    bounded, so that it can learn `x ** 2` and roots. A fractional power of a negative
+    input is the real part of a complex number. Give all weights the authors' penalty,
     `keras_nalu.regularizers.L1(StepwiseGrowth(1e-9, 1e-7))`.
 
-    The gate lets the gradient through where it clips, as in the authors' own code, so
-    that an input can come back; the published PyTorch ports block it there.
+    The gate passes the gradient on where it clips, as in the authors' code, so that an
+    input can come back; the published PyTorch ports block the gradient there.
 
-    At 0 the input counts as epsilon. It runs in float32 at least, whatever the dtype
+    An input of 0 counts as epsilon. It computes in float32 at least, whatever the dtype
     policy. Where a step overflows, the outputs and gradients that depend on it can be
     infinite or NaN, although the exact value may fit.
 
     The modified RealNPU of Mistry et al. (arXiv:2110.05177) is this layer with
     `kernel_constraint=Clip(-1, 1)`, `gate_constraint=Clip(0, 1)`,
-    `kernel_initializer=NAUUniform`, and to the penalties added `Discretization` on the
+    `kernel_initializer=NAUUniform`, and the further penalties `Discretization` on the
     kernel and `Sparsity(low=0)` on the gate.
 
     Args:
@@ -42,7 +42,7 @@ class RealNPU(GatedLayer):
         gate_regularizer: Regularizer of `g`.
         kernel_constraint: Constraint of `W_re`.
         gate_constraint: Constraint of `g`.
-        epsilon: Added to `|x|`: a zero input stays finite.
+        epsilon: Added to `|x|`, whose logarithm is then finite at 0.
         **kwargs: `name`, `dtype` and the other arguments of any Keras layer.
 
     Input shape: `(..., features)`, of rank 2 or more.
@@ -92,7 +92,7 @@ class RealNPU(GatedLayer):
 
     @effective
     def relevance(self) -> Any:
-        """The gate `c`, of shape (in,): 0 leaves an input out."""
+        """The gate `c`, of shape (in,): 0 ignores an input."""
         return ops.straight_through_clip(ops.widen(self.g), 0, 1)
 
     def call(self, inputs: Any, training: bool = False) -> Any:

@@ -12,7 +12,7 @@ from keras_nalu.layers.base import GatedLayer, effective
 
 @keras.saving.register_keras_serializable(package="keras_nalu")
 class SeparateNALU(GatedLayer):
-    """A NALU whose sum and product have weights of their own.
+    """A NALU whose sum and product have separate weights.
 
         W_add = tanh(W_hat_add) * sigmoid(M_hat_add)                             (1)
         W_mul = tanh(W_hat_mul) * sigmoid(M_hat_mul)                             (2)
@@ -21,24 +21,24 @@ class SeparateNALU(GatedLayer):
         g = sigmoid(x G)                                                         (5)
         y = g * a + (1 - g) * m                                                  (6)
 
-    What is learned on one path does not move the other. Otherwise as `NALU`: products
-    lose the sign, the gate is shut on the negatives of the inputs that open it, and the
-    seed decides which path wins.
+    Learning on one path does not change the other. It has the other limits of a `NALU`:
+    products lose the sign, a gate that is open for some inputs is shut for their
+    negatives, and the seed decides which path wins.
 
-    A path may overflow although the other is the one that counts. Where a step
+    One path may overflow although the gate chooses the other. Where a step
     overflows, the outputs and gradients that depend on it can be infinite or NaN,
     although the exact value may fit.
 
     Args:
         units: Size of the last axis of the outputs.
-        kernel_initializer: Initializer of the four stored weights of (1) and (2), drawn
-            independently.
+        kernel_initializer: Initializer of the four stored weights of (1) and (2),
+            sampled independently.
         gate_initializer: Initializer of `G`.
         kernel_regularizer: Regularizer of the four stored weights of (1) and (2).
         gate_regularizer: Regularizer of `G`.
         kernel_constraint: Constraint of the four stored weights of (1) and (2).
         gate_constraint: Constraint of `G`.
-        epsilon: Added to `|x|` before the logarithm: a zero input stays finite.
+        epsilon: Added to `|x|` before the logarithm, which is then finite at 0.
         **kwargs: `name`, `dtype` and the other arguments of any Keras layer.
 
     Input shape: `(..., features)`, of rank 2 or more.

@@ -20,25 +20,25 @@ class SharedINALU(GatedLayer):
         s = prod_i (sign(x_i) |W_i| + 1 - |W_i|)                                 (4)
         y = sigmoid(g) * a + (1 - sigmoid(g)) * m * s                            (5)
 
-    The gate does not depend on the inputs. In its authors' experiments `INALU`, with
-    weights of their own, succeeded more often.
+    The gate does not depend on the inputs. In its authors' experiments `INALU`, whose
+    paths have separate weights, succeeded more often.
 
-    Use it where inputs are of any sign, and for every operation. A product is at most
+    Use it for every operation on inputs of any sign. A product is at most
     `exp(omega)`, 4.9e8. The published training adds the penalty
     `keras_nalu.regularizers.INALUPenalty` once the loss is small, clips gradients to
-    0.1, and draws the weights anew where it is stuck:
-    `keras_nalu.benchmarks.reinitialize.INALUReinitialize`. Division stays hard.
+    0.1, and samples the weights again when it is stuck, as
+    `keras_nalu.benchmarks.reinitialize.INALUReinitialize` does. Division stays hard.
 
     Args:
         units: Size of the last axis of the outputs.
-        kernel_initializer: Initializer of `W_hat` and `M_hat`, drawn independently.
+        kernel_initializer: Initializer of `W_hat` and `M_hat`, sampled independently.
         gate_initializer: Initializer of `g`.
         kernel_regularizer: Regularizer of `W_hat` and `M_hat`.
         gate_regularizer: Regularizer of `g`.
         kernel_constraint: Constraint of `W_hat` and `M_hat`.
         gate_constraint: Constraint of `g`.
-        epsilon: The smallest magnitude that goes into the logarithm.
-        omega: The largest exponent: products end at `exp(omega)`.
+        epsilon: The smallest magnitude whose logarithm is taken.
+        omega: The largest exponent, so that products end at `exp(omega)`.
         **kwargs: `name`, `dtype` and the other arguments of any Keras layer.
 
     Input shape: `(..., features)`, of rank 2 or more.

@@ -16,14 +16,14 @@ class SNMU(ArithmeticLayer):
         y = P(x * n) / P(n), n uniform in the noise range    in training         (2)
         y = P(x)                                             else
 
-    The noise cancels where the weights are 0 and 1, and only there: it leads the
-    training out of other solutions. Use it where an `NMU` gets stuck.
+    The noise cancels only where the weights are 0 and 1, and so leads the training out
+    of other solutions. Use it where an `NMU` gets stuck.
 
-    Trained with `keras_nalu.regularizers.Sparsity(ramp, low=0)`, as an NMU. A noise
-    range that reaches 0 lets the divisor become 0, and "batch" gives NaN for a batch of
-    one number over and over.
+    Train it with `keras_nalu.regularizers.Sparsity(ramp, low=0)`, like an NMU. If the
+    noise range includes 0, the divisor can be 0; with "batch", a batch of equal numbers
+    gives NaN.
 
-    The product runs in float32 at least, whatever the dtype policy. Where a step
+    The product is computed in float32 at least, whatever the dtype policy. Where a step
     overflows, the outputs and gradients that depend on it can be infinite or NaN,
     although the exact value may fit.
 
@@ -34,9 +34,9 @@ class SNMU(ArithmeticLayer):
         kernel_constraint: Constraint of `W`, by default `Clip(0, 1)`, which acts after
             every training step.
         noise_range: The bounds of the noise, or "batch" for 1 and `1 + 1 / std(x)`,
-            with the deviation over all entries of the batch.
-        seed: An integer from 0 to 2**32 - 1, on PyTorch to 2**31 - 1, makes the noise
-            reproducible.
+            with the standard deviation of all entries of the batch.
+        seed: An integer that makes the noise reproducible, from 0 to 2**32 - 1, or to
+            2**31 - 1 on PyTorch.
         **kwargs: `name`, `dtype` and the other arguments of any Keras layer.
 
     Input shape: `(..., features)`, of rank 2 or more.
@@ -80,7 +80,7 @@ class SNMU(ArithmeticLayer):
         super().__init__(units, **kwargs)
         is_batch = isinstance(noise_range, str) and noise_range == "batch"
         self.noise_range: Any = noise_range if is_batch else _range(noise_range)
-        # On PyTorch Keras' generators keep their seed as an int32.
+        # On PyTorch Keras' generators store their seed as an int32.
         bits = 31 if keras.backend.backend() == "torch" else 32
         self.seed = expect.seed("seed", seed, bits)
         self.seed_generator = keras.random.SeedGenerator(self.seed)
@@ -103,7 +103,7 @@ class SNMU(ArithmeticLayer):
         return self.cast(y)
 
     def noise(self, x: Any) -> Any:
-        """`n` of equation (2), drawn anew for every entry of the inputs."""
+        """`n` of equation (2), sampled for every entry of the inputs."""
         batch = self.noise_range == "batch"
         low, high = (1, _high(x)) if batch else self.noise_range
         n = keras.random.uniform(

@@ -1,4 +1,4 @@
-"""How far a model's kernels are from their targets, as a metric."""
+"""The distance of a model's kernels from their targets, as a metric."""
 
 import warnings
 from typing import Any
@@ -10,7 +10,7 @@ from keras_nalu.layers.base import ArithmeticLayer, walk_layers
 
 
 class _Hidden:
-    """Keras looks through a metric's attributes for what to save; not into this."""
+    """Hides a model from Keras, which would save it as an attribute of the metric."""
 
     def __init__(self, model):
         self.model = model
@@ -18,29 +18,29 @@ class _Hidden:
 
 @keras.saving.register_keras_serializable(package="keras_nalu")
 class SparsityError(keras.metrics.Metric):
-    """How far the worst entry of the effective weights is from its target value.
+    """The largest distance of an effective weight from its nearest target value.
 
-    The targets are those of each arithmetic layer, such as -1, 0 and 1. It looks at no
-    gate, and counts an NPU's exponent of 2 as an error of 1. It does not depend on the
-    data, and is that of the weights after the last step.
+    The targets depend on the layer, such as -1, 0 and 1. Gates do not count, and an
+    NPU's exponent of 2 counts as an error of 1. The metric does not depend on the data,
+    and is computed from the weights after the last step.
 
-    A `keras_nalu.Sequential`, `Model` or `Population` that is compiled with it tells it
-    where to look, after loading, too. For any other Keras model give the model or
-    layer itself; a file or a copy does not hold it: compile that anew. Where it knows
-    no model, it is NaN, and warns.
+    Compiled into a `keras_nalu.Sequential`, `Model` or `Population`, it looks at that
+    model, also after loading. For any other Keras model, give it the model or layer;
+    files and copies lose that, so compile them again. Without a model it is NaN, and
+    warns.
 
-    On JAX a step of any other Keras model does not see the weights: within an epoch,
-    and from `train_on_batch`, it is NaN. At the end of an epoch it is right.
+    On JAX a step of any other Keras model does not see the weights: the metric is NaN
+    within an epoch and from `train_on_batch`, and right at the end of an epoch.
 
     Args:
-        layer: An arithmetic layer or a model. `None` takes all the layers of the model
-            that is compiled with it, a name one of them.
+        layer: An arithmetic layer, a model, or the name of a layer of the model that is
+            compiled with it. `None` takes all layers of that model.
         name: Name of the metric in the logs.
         dtype: Dtype of the result.
 
     Raises:
-        ValueError: `layer` is none of these; when it is read, there is no such layer in
-            the model.
+        ValueError: `layer` is none of these; or the result is read, and the model has
+            no such layer.
 
     Example:
 
@@ -66,11 +66,11 @@ class SparsityError(keras.metrics.Metric):
         self.layer = layer
 
     def watch(self, model: keras.layers.Layer) -> None:
-        """Looks at this model or layer from now on."""
+        """Makes the metric look at this model or layer."""
         self._watched = _Hidden(model)
 
     def watched(self) -> keras.layers.Layer | None:
-        """The model or layer that it looks at."""
+        """The model or layer that the metric looks at, or `None`."""
         return self._watched.model
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
@@ -79,8 +79,8 @@ class SparsityError(keras.metrics.Metric):
     def result(self) -> Any:
         if self.watched() is None:
             warnings.warn(
-                f"The metric {self.name!r} knows no model, and is NaN. Give it one: "
-                "`SparsityError(model)`, and compile anew.",
+                f"The metric {self.name!r} knows no model, and is NaN. Compile again "
+                "with `SparsityError(model)`.",
                 stacklevel=2,
             )
             return float("nan")
@@ -90,7 +90,7 @@ class SparsityError(keras.metrics.Metric):
         return self.measure()
 
     def measure(self) -> Any:
-        """The error of the weights as they are now."""
+        """The error of the current weights."""
         errors = [layer.sparsity_error() for layer in self._layers()]
         errors = [keras.ops.cast(error, self.dtype) for error in errors]
         return keras.ops.stop_gradient(keras.ops.max(keras.ops.stack(errors)))
@@ -106,7 +106,8 @@ class SparsityError(keras.metrics.Metric):
                 f"The metric {self.name!r} found no arithmetic layer "
                 f"{'' if self.layer is None else repr(self.layer) + ' '}in "
                 f"{model.name!r}. It has: "
-                f"{', '.join(layer.name for layer in found) or 'none'}."
+                f"{', '.join(layer.name for layer in found) or 'none'}. Give it a "
+                "model with arithmetic layers, or the name of one of them."
             )
         return asked
 

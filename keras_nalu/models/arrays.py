@@ -1,4 +1,4 @@
-"""Structures of arrays: what of them is a batch, and how many rows it has."""
+"""Helpers for structures of arrays: their leaves, rows and dtypes."""
 
 import sys
 
@@ -7,7 +7,7 @@ import numpy as np
 
 
 def map_arrays(function, *structures):
-    """Over the arrays; an output without labels is `None` there."""
+    """`map_structure` over arrays; `None` stays, as for an output without labels."""
     return keras.tree.map_structure(
         lambda *a: function(*a) if hasattr(a[0], "shape") else None, *structures
     )
@@ -26,7 +26,7 @@ def take_rows(data, at):
 
 
 def plain_arrays(data):
-    """`data`, with tables of pandas as the arrays that Keras makes of them."""
+    """`data` with pandas objects as arrays, converted as Keras does."""
     pandas = sys.modules.get("pandas")
     if pandas is None:
         return data
@@ -52,12 +52,12 @@ def are_arrays(data):
 def _is_dense(a):
     if isinstance(a, np.ndarray):
         return a.dtype.kind in "biuf"
-    # TensorFlow's sparse and ragged tensors are no arrays.
+    # TensorFlow's sparse and ragged tensors lack `__array__`.
     return keras.ops.is_tensor(a) and hasattr(a, "__array__")
 
 
 def to_device(data):
-    """Tensors; NumPy's floats become Keras' default float, as in Keras."""
+    """`data` as tensors. As in Keras, NumPy's floats become Keras' default float."""
 
     def convert(a):
         floating = isinstance(a, np.ndarray) and a.dtype.kind == "f"

@@ -1,26 +1,26 @@
 """Which calls run as one loop on the device, and why the others do not.
 
-A call of `fit` or `evaluate` is fused if all of this is so; every other call is Keras'
-own, at Keras' speed.
+A call of `fit` or `evaluate` is fused if all of the following holds. Keras runs every
+other call.
 
 - The backend is TensorFlow or JAX, without a debug mode that runs every operation by
   itself, and without a `tf.distribute` strategy of several replicas.
-- The model is compiled, with `jit_compile` as `compile` left it and not False, neither
-  to run eagerly nor with `steps_per_execution=1`, and XLA may compile all its layers.
-- The model's steps are Keras' own: no class of it, and not the object itself, has a
-  method of `STEPS` of its own.
+- The model is compiled without `run_eagerly=True`, `jit_compile=False` and
+  `steps_per_execution=1`, `jit_compile` was not set later, and all its layers support
+  XLA.
+- Neither the model nor its class overrides a method of `STEPS`.
 - Every layer is built, if need be by calling the model on a batch first.
-- The optimizer is Keras' own, or its class overrides no more than `UPDATES`.
-- The data are arrays of numbers with the same rows (tables of pandas, too), a function
-  that draws batches, or a `tf.data.Dataset` of a known number of batches whose elements
-  are numbers of static shapes. With arrays there is no `class_weight`, no
-  `steps_per_epoch` and no `shuffle="batch"`. What validates is of these kinds, too.
-- Where `steps_per_execution` is "auto", no callback looks at single batches.
-- A chunk is more than one step, and at least ten where arithmetic bounds it.
-- `steps_per_execution` is a number, or the loop is expected to pay: it is compiled, or
-  the call, with those that Keras trained before, has `PAYING_STEPS`; and there is no
-  layer that is slower within a loop than in Keras' own step: convolutions on a
-  processor.
+- The optimizer is of Keras, or its class overrides only methods of `UPDATES`.
+- The data are arrays of numbers (or pandas objects) with the same rows, a function that
+  samples batches, or a `tf.data.Dataset` with a known number of batches and static
+  shapes of numbers. With arrays there is no `class_weight`, `steps_per_epoch` or
+  `shuffle="batch"`. The same holds for the validation data.
+- If `steps_per_execution` is "auto", no callback looks at single batches.
+- A chunk has more than one step, and at least `LEAST_STEPS` if its length is bounded by
+  `CHUNK_FLOPS`.
+- `steps_per_execution` is a number; or the loop is expected to pay. It does if it is
+  compiled already, or if this call and the calls that Keras ran before have
+  `PAYING_STEPS`, unless a layer is slower within a loop: convolutions on a CPU.
 """
 
 import keras
@@ -29,7 +29,7 @@ from keras_nalu.layers.base import walk_layers
 from keras_nalu.models import backends
 from keras_nalu.private import profiles
 
-#: The methods of a model that a step consists of, or that make it.
+#: The methods of a model that are its steps, or make them.
 STEPS = (
     "compute_loss",
     "compute_loss_and_updates",
@@ -41,7 +41,7 @@ STEPS = (
     "test_step",
     "train_step",
 )
-#: What a class of optimizers may override: what Keras asks of one.
+#: The methods that Keras asks of a new optimizer, which it may override.
 UPDATES = {"build", "update_step", "get_config", "from_config"}
 #: The hooks in which a callback looks at single batches.
 BATCH_HOOKS = (
@@ -52,8 +52,7 @@ BATCH_HOOKS = (
     "on_test_batch_begin",
     "on_test_batch_end",
 )
-#: Keras' callbacks that use these hooks to show how far the epoch is, to see a loss
-#: that is not a number and stays so, or only where they are asked to.
+#: Keras' callbacks whose batch hooks are as good once a chunk, or are off by default.
 PERIODIC = keras.callbacks.ModelCheckpoint, keras.callbacks.BackupAndRestore
 KNOWN = (
     *PERIODIC,
@@ -63,8 +62,8 @@ KNOWN = (
 )
 
 
-#: What XLA computes within a loop, on a processor, in several times the time of Keras'
-#: own step: there it uses neither the library for them nor all cores.
+#: Layers that are several times slower in a loop on a CPU than in Keras' step, because
+#: there XLA uses neither a convolution library nor all cores.
 SLOW = (
     keras.layers.Conv1D,
     keras.layers.Conv2D,
@@ -77,13 +76,13 @@ SLOW = (
 
 
 def is_slow(model):
-    """Whether its loop takes longer than Keras' own steps."""
+    """Whether its loop takes longer than Keras' steps."""
     slow = any(isinstance(layer, SLOW) for layer in walk_layers(model))
     return slow and not backends.current().accelerated()
 
 
 def is_asked_for(model, steps):
-    """Whether a person who compiled the model so expects the loop."""
+    """Whether a user who compiled the model like this expects the loop."""
     return bool(
         model.compiled
         and not model.run_eagerly
@@ -95,7 +94,7 @@ def is_asked_for(model, steps):
 
 
 def why_not_backend(model):
-    """In a few words; `None` where nothing speaks against it."""
+    """The reason in a few words, or `None`; so are the reasons below."""
     backend = backends.current()
     if not backend.loops:
         name = keras.backend.backend()
@@ -106,7 +105,7 @@ def why_not_backend(model):
 
 
 def why_not_steps(model):
-    """What of the model's steps is not Keras' own."""
+    """The method of a step that the model overrides."""
     cls = type(model)
     names = overridden(cls, _base(cls), STEPS) or sorted({*STEPS} & {*vars(model)})
     return f"{cls.__name__} has a `{names[0]}` of its own" if names else None
@@ -138,19 +137,19 @@ def why_not_callbacks(callbacks):
             name = type(callback).__name__
             return (
                 f"{name} looks at single batches. With `steps_per_execution=100` in "
-                "`compile`, say, it sees a hundred as one"
+                "`compile`, it sees 100 batches as one"
             )
     return None
 
 
 def overridden(cls, base, names):
-    """Which of the names a class before `base` in the order of methods has."""
+    """Which of the names are defined by a class before `base` in the MRO."""
     before = cls.__mro__[: cls.__mro__.index(base)]
     return sorted({name for each in before for name in vars(each)} & {*names})
 
 
 def _base(cls):
-    """The nearest class of Keras' or of this package."""
+    """The nearest base class that is of Keras or of this package."""
     return next(
         each
         for each in cls.__mro__

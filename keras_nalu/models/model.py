@@ -13,7 +13,7 @@ from keras_nalu.models.run import Chunks, current, running
 
 
 def like(method):
-    """Gives a method the signature and the documentation of Keras'."""
+    """Gives a method the signature and the docstring of Keras' `method`."""
 
     def decorate(function):
         functools.update_wrapper(function, method)
@@ -26,8 +26,8 @@ def like(method):
 class Model(keras.Model):
     """`keras.Model`, whose training steps run as one loop on the device.
 
-    For functional models and as a base class. Everything that is said of
-    `keras_nalu.Sequential` holds.
+    Use it for functional models and as a base class. `keras_nalu.Sequential` says how
+    it differs from Keras.
 
     Args:
         *args: Inputs and outputs, as for `keras.Model`.
@@ -42,10 +42,10 @@ class Model(keras.Model):
 
     is_fused = True
     planner = Planner
-    #: As `compile` was asked; Keras itself knows numbers alone.
+    #: The `steps_per_execution` of `compile`; Keras does not know "auto".
     asked_steps = 1
     _jit: Any = None
-    #: Whether there is a metric of the weights, which JAX' step does not see.
+    #: Whether a metric depends on the weights, which a step on JAX does not see.
     measures_weights = False
 
     def __new__(cls, *args, **kwargs):
@@ -55,8 +55,8 @@ class Model(keras.Model):
 
     def __init__(self, *args, **kwargs):
         if _is_functional(args, kwargs) and not isinstance(self, Functional):
-            # As Keras does with the bases of a subclass that is made a functional model
-            # in its constructor; `Model` itself stays as it is.
+            # A subclass whose constructor makes it a functional model gets `Functional`
+            # as a base, as Keras does it. `Model` itself stays as it is.
             _rebase(type(self))
             Functional.__init__(self, *args, **kwargs)
         else:
@@ -64,7 +64,7 @@ class Model(keras.Model):
 
     @property
     def steps_per_execution(self):
-        """The steps that Keras takes at once in this thread."""
+        """The number of steps that Keras takes at once in this thread."""
         if run := current(self):
             return run.steps
         return 1 if self.asked_steps == "auto" else self.asked_steps
@@ -88,22 +88,22 @@ class Model(keras.Model):
 
     def jit_is_asked_for(self):
         """Whether XLA may compile the steps: `jit_compile` is not False, and was not
-        set to something else after `compile`."""
+        changed after `compile`."""
         asked, resolved = self._jit
         return bool(asked) and self.jit_compile == resolved
 
     def get_compile_config(self):
         config = super().get_compile_config()
         if config:
-            # Keras stores what "auto" means on this machine.
+            # Keras would store what "auto" means on this machine.
             config["jit_compile"], _ = self._jit
             if self.asked_steps == "auto":
-                # What is not there is "auto" here and 1 in Keras.
+                # A missing value means "auto" here and 1 in Keras.
                 del config["steps_per_execution"]
         return config
 
     def compile_from_config(self, config):
-        # Keras' own leaves a model uncompiled whose class has a `compile`.
+        # Keras does not compile a loaded model whose class overrides `compile`.
         self.compile(**keras.saving.deserialize_keras_object(config))
         if self.built and self.optimizer is not None:
             self.optimizer.build(self.trainable_variables)
@@ -120,7 +120,7 @@ class Model(keras.Model):
     def evaluate(self, *args, **kwargs):
         call = arguments(keras.Model.evaluate, self, args, kwargs)
         if call.get("_use_cached_eval_dataset"):
-            # The validation of `fit`, whose run has the feed.
+            # This is the validation of `fit`, whose run has the feed.
             if run := current(self):
                 run.begin_validation()
             return super().evaluate(**call)
@@ -149,34 +149,34 @@ class Model(keras.Model):
             return super().test_on_batch(*args, **kwargs)
 
     def _interrupted(self):
-        """A callback's batch is no part of the run, and changes the metrics."""
+        """Leaves the run for the batch of a callback, which changes the metrics."""
         if run := current(self):
             run.results = None
         return running(None)
 
     def chunks(self, kind) -> Chunks | None:
-        """What Keras calls to train or to test, if it was made."""
+        """The function that Keras calls to train or to test, if it was made."""
         function = self.train_function if kind == "train" else self.test_function
         return function if isinstance(function, Chunks) else None
 
     def make_train_function(self, force=False):
         if self.train_function is None or force:
-            # Keras' own is made for the steps that were asked for, not for a run's.
+            # Keras' function is to take the steps of `compile`, not those of a run.
             with running(None):
                 super().make_train_function(force=True)
-            own = self.train_function
-            self.train_function = Chunks(self, "train", self.train_step, own)
+            of_keras = self.train_function
+            self.train_function = Chunks(self, "train", self.train_step, of_keras)
 
     def make_test_function(self, force=False):
         if self.test_function is None or force:
             with running(None):
                 super().make_test_function(force=True)
-            own = self.test_function
-            self.test_function = Chunks(self, "test", self.test_step, own)
+            of_keras = self.test_function
+            self.test_function = Chunks(self, "test", self.test_step, of_keras)
 
     def get_metrics_result(self):
-        # At the end of an epoch Keras computes anew, operation by operation, what the
-        # last step has returned.
+        # At the end of an epoch Keras would compute again, operation by operation, what
+        # the last step has returned.
         run = current(self)
         return run.results if run and run.results else super().get_metrics_result()
 
@@ -194,35 +194,34 @@ class Sequential(Model, keras.Sequential):
     logs and history; small models train a hundred times as fast. The loss, optimizer,
     metrics and callbacks are Keras', or your own.
 
-    All is Keras' own where a call is not fused; it then trains at Keras' speed, and one
-    line says why. What is fused is listed in `keras_nalu.models.fusing`, in short:
-    arrays, functions that draw batches, and data sets of static shapes; models whose
-    steps are Keras' own and whose layers are built; optimizers of Keras, or that
-    override `update_step` alone; callbacks that look at epochs. What is fused differs
-    from Keras in this:
+    A call that is not fused is run by Keras, and a warning says why. The conditions are
+    listed in `keras_nalu.models.fusing`. In short, these are fused: arrays, functions
+    that sample batches, and data sets of static shapes; models with Keras' steps whose
+    layers are built; optimizers of Keras, or that override only `update_step`; and
+    callbacks that look at epochs. A fused call differs from Keras:
 
     - `steps_per_execution` in `compile` is the length of a chunk, the steps that run
-      before control comes back to Python: by default an epoch, less where that is more
-      than 10^9 floating-point operations. With a number, callbacks see the begin and
-      end of a chunk as one batch, as Keras documents; Ctrl-C waits for its end.
-    - Compiling the loop takes as long as some 10,000 steps of Keras. A call of fewer,
-      with those of the calls before it, is Keras' own, unless the loop is compiled
-      already or `steps_per_execution` asks for it by a number.
+      before control returns to Python. By default it is an epoch, or less if that is
+      more than 10^9 floating-point operations. If it is a number, callbacks see a chunk
+      as one batch, as Keras documents. Ctrl-C waits for the end of a chunk.
+    - Compiling the loop takes as long as some 10,000 steps of Keras. Until the calls of
+      a model have taken so many, Keras runs them, unless the loop is compiled already
+      or `steps_per_execution` is a number.
     - `shuffle=True` takes its order from NumPy's global generator, once an epoch.
-    - On TensorFlow the loop is compiled by XLA, also on a processor, where Keras' own
-      step is not: layers such as Dropout draw other numbers of the same distribution,
-      those of Keras' `jit_compile=True`; sums may differ by float rounding.
-    - `fit(draw, steps_per_epoch=1000)` takes a function in place of data:
-      `draw(stream)` returns one batch, drawn on the device by
+    - On TensorFlow XLA compiles the loop, also on a CPU, where it does not compile
+      Keras' step. Layers such as Dropout then sample other numbers of the same
+      distribution, those of `jit_compile=True`; sums may differ by float rounding.
+    - `fit(sample, steps_per_epoch=1000)` takes a function instead of data:
+      `sample(stream)` returns one batch, sampled on the device by
       `stream.uniform(shape, low, high)`.
     - Arrays of up to 256 MiB are held on the device, larger ones go there 32 MiB at a
-      time. On several devices of a `keras.distribution`, on JAX, all batches of arrays
-      must be multiples of their number.
+      time. On JAX with a `keras.distribution` of several devices, every batch of arrays
+      must be a multiple of their number.
 
-    There is no line where nobody expects the loop: with `steps_per_execution=1`,
+    There is no warning where nobody expects the loop: with `steps_per_execution=1`,
     `jit_compile=False`, `run_eagerly=True`, a layer that XLA cannot compile or that is
-    slower within a loop (convolutions on a processor), or a model so large that a chunk
-    would be less than ten steps.
+    slower within a loop (convolutions on a CPU), or a model so large that a chunk would
+    have less than ten steps.
 
     Args:
         layers: List of layers.
@@ -231,8 +230,8 @@ class Sequential(Model, keras.Sequential):
 
     Raises:
         ValueError: `steps_per_execution` is not "auto" or a positive integer; in `fit`,
-            several devices whose engine does not train together, or a batch that
-            they cannot share equally.
+            Keras would train each of several devices by itself, or a batch cannot be
+            cut into equal parts for them.
 
     Example:
 
@@ -253,8 +252,8 @@ class Sequential(Model, keras.Sequential):
 
 
 def _functional_of_keras():
-    """The class of Keras' functional models, for which it has no public name."""
-    # Named, so that the models of whoever imports this have the names they would have.
+    """The class of Keras' functional models, which has no public name."""
+    # With names, so that this does not advance the counters of automatic names.
     x = keras.Input((), name="x")
     return type(keras.Model(x, x, name="identity"))
 
@@ -264,7 +263,7 @@ _KerasFunctional = _functional_of_keras()
 
 @keras.saving.register_keras_serializable(package="keras_nalu")
 class Functional(Model, _KerasFunctional):
-    """What `keras_nalu.Model(inputs, outputs)` makes."""
+    """The class of `keras_nalu.Model(inputs, outputs)`."""
 
     is_fused = True
 
@@ -273,7 +272,7 @@ class Functional(Model, _KerasFunctional):
 
 
 def _is_functional(args, kwargs):
-    """As Keras tells a model of inputs and outputs from a subclass' own arguments."""
+    """Whether the arguments are inputs and outputs, decided as Keras does."""
     return len(args) == 2 or (
         "outputs" in kwargs and len(args) + ("inputs" in kwargs) == 1
     )
@@ -289,8 +288,8 @@ def _rebase(cls):
 
 
 def watch(model, call):
-    """The metrics of the weights that a call of `compile` is given: they look at the
-    model, where they were given none."""
+    """The `SparsityError` metrics of a call of `compile`, which look at the model from
+    now on, unless they were given one."""
     given = keras.tree.flatten([call.get("metrics"), call.get("weighted_metrics")])
     metrics = [metric for metric in given if isinstance(metric, SparsityError)]
     for metric in metrics:

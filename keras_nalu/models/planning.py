@@ -1,4 +1,4 @@
-"""From the arguments of a call to a `Run`, or to `None` where Keras does it all."""
+"""From the arguments of a call to a `Run`, or to `None` if Keras is to run it."""
 
 import inspect
 import math
@@ -12,26 +12,25 @@ from keras_nalu.models.arrays import are_arrays, count_rows, plain_arrays, take_
 from keras_nalu.models.feeds.arrays import Arrays, SpreadArrays
 from keras_nalu.models.feeds.base import Feed
 from keras_nalu.models.feeds.datasets import Dataset, Iterated, is_static
-from keras_nalu.models.feeds.drawn import Draws, is_function
+from keras_nalu.models.feeds.sampled import Sampled, is_function
 from keras_nalu.models.run import Run
 
-#: What bounds a chunk by default, beside its feed: floating-point operations, so that
-#: the progress bar moves.
+#: The floating-point operations of a chunk, bounded so that the progress bar moves.
 CHUNK_FLOPS = 1e9
 
-#: Where this bound leaves less, a step is so heavy that a loop gains nothing. On JAX,
-#: where it has one core, it takes longer: 1.5 times, with two Dense of 1024 units.
+#: If this bound leaves fewer steps, a step is so heavy that a loop gains nothing. On
+#: JAX, whose loop uses one core, two Dense of 1024 units take 1.5 times as long.
 LEAST_STEPS = 10
 
-#: Steps that Keras takes in less time than a loop is compiled in: on a processor 1.5 to
-#: 3 s, at 0.15 (JAX) or 0.3 ms (TensorFlow) a step of a small model.
+#: The steps that Keras takes while a loop compiles: on a CPU 1.5 to 3 s, at 0.15 (JAX)
+#: or 0.3 ms (TensorFlow) a step of a small model.
 PAYING_STEPS = 10_000
 
 DATA = "x", "y", "sample_weight"
 
 
 class NotFused(Exception):
-    """Why a call is left to Keras, in a few words."""
+    """The reason why a call is left to Keras, in a few words or empty."""
 
 
 def arguments(method, model, args, kwargs):
@@ -41,7 +40,7 @@ def arguments(method, model, args, kwargs):
 
 
 class Planner:
-    """Plans the calls of one model. What it cannot take over it hands back."""
+    """Plans the calls of one model. It leaves to Keras those that cannot be fused."""
 
     run = Run
 
@@ -57,19 +56,22 @@ class Planner:
         return self._plan(call, self._plan_evaluate)
 
     def _plan(self, call, plan):
-        drawn = is_function(call.get("x"))
+        sampled = is_function(call.get("x"))
         try:
-            # A debug mode is Keras' own business, but for what Keras does not know.
-            if self.is_asked_for() and (drawn or not backends.current().runs_eagerly()):
+            # In a debug mode Keras runs all data that it can run.
+            if self.is_asked_for() and (
+                sampled or not backends.current().runs_eagerly()
+            ):
                 return plan(dict(call))
             reason = ""
         except NotFused as why:
             reason = str(why)
-        if drawn and self.model.compiled:
+        if sampled and self.model.compiled:
             raise ValueError(
-                "A function draws batches for compiled training on TensorFlow or JAX. "
-                "Call it yourself, in a generator, and `fit` that"
-                + (f". Here {reason}." if reason else ".")
+                "Only the compiled loop on TensorFlow or JAX trains on a function that "
+                "samples batches"
+                + (f", but {reason}" if reason else "")
+                + ". Call the function in a generator, and give that to `fit`."
             )
         return self.hand_back(reason)
 
@@ -114,7 +116,7 @@ class Planner:
         return self.run(self.model, call, {"test": test}, steps, devices)
 
     def expect(self, call, trains):
-        """Raises `NotFused` where the call is not known to be the same."""
+        """Raises `NotFused` unless a loop is known to do the same as Keras."""
         _expect(fusing.why_not_backend(self.model))
         _expect(fusing.why_not_steps(self.model))
         if trains:
@@ -123,13 +125,13 @@ class Planner:
             _expect(fusing.why_not_callbacks(call.get("callbacks")))
 
     def expect_to_pay(self, feeds, epochs):
-        """Raises `NotFused` where Keras is done before, by its own step.
+        """Raises `NotFused` if Keras would end before a loop is compiled.
 
-        A loop pays at once where it is compiled already, and in the end where many
-        calls follow each other: what Keras has trained before counts, too.
+        The steps that Keras trained before count, too, so that a loop is compiled if
+        many short calls follow each other.
         """
         asked = self.model.asked_steps != "auto"
-        if asked or any(isinstance(feed, Draws) for feed in feeds.values()):
+        if asked or any(isinstance(feed, Sampled) for feed in feeds.values()):
             return
         if fusing.is_slow(self.model):
             raise NotFused("")
@@ -151,7 +153,7 @@ class Planner:
         return backends.current().devices()
 
     def _hold_out(self, call):
-        """What validates. `validation_split` holds out the last rows, as in Keras."""
+        """The validation data; `validation_split` takes the last rows, as in Keras."""
         data = plain_arrays({name: call.get(name) for name in DATA})
         call |= data
         held_out = call.get("validation_data")
@@ -166,12 +168,12 @@ class Planner:
         return held_out
 
     def feed(self, call, steps, devices, shuffle=False) -> Feed:
-        """Where the batches come from."""
+        """The feed of the batches of a call."""
         x, steps = call.get("x"), call.get(steps)
         if isinstance(x, Feed):
             return x
         if is_function(x):
-            return self.draws(x, steps)
+            return self.sampled(x, steps)
         data = plain_arrays(tuple(call.get(name) for name in DATA))
         if call.get("class_weight"):
             return self.other_data(steps, "it weighs classes. Try `sample_weight`")
@@ -197,7 +199,7 @@ class Planner:
             return self.other_data(steps, "")
         rows = count_rows(data)
         if not rows:
-            raise ValueError("Expected rows of data. Received arrays with none.")
+            raise ValueError("Expected rows of data. Received: arrays without rows.")
         if not devices.spread:
             return Arrays(data, int(size), shuffle)
         batch = min(size, rows)
@@ -211,11 +213,11 @@ class Planner:
         return SpreadArrays(data, int(size), shuffle, devices)
 
     def other_data(self, steps, reason) -> Feed:
-        """What iterates over data of other kinds."""
+        """The feed of other kinds of data."""
         raise NotFused(reason)
 
-    def draws(self, draw, steps):
-        return Draws(draw, steps)
+    def sampled(self, sample, steps):
+        return Sampled(sample, steps)
 
     def _steps(self, call, feeds, feed):
         """The length of a chunk."""
@@ -230,9 +232,9 @@ class Planner:
         return steps
 
     def expect_chunk(self, steps, feed):
-        # A chunk of few steps is Keras' own business, but for what Keras does not know.
+        # Keras runs short chunks, except of functions, which it cannot run.
         few = steps == 1 or steps < min(LEAST_STEPS, feed.steps)
-        if few and not isinstance(feed, Draws):
+        if few and not isinstance(feed, Sampled):
             raise NotFused("")
 
     def _chunk_steps(self, feed):
@@ -255,5 +257,5 @@ def _unpacked(data):
 
 
 def _is_known(cardinality, steps):
-    """Whether so many batches are an epoch, or there is no end of them."""
+    """Whether an epoch is known: all batches, or `steps` of an infinite data set."""
     return cardinality > 0 if steps is None else cardinality == -1

@@ -1,9 +1,8 @@
-"""A call of `fit` or `evaluate` that is fused: it owns all that is true only meanwhile.
+"""A call of `fit` or `evaluate` that is fused: a `Run` holds the state of the call.
 
-Keras offers one door, the functions that it calls for every chunk of steps. The model
-keeps what was asked of it; a `Chunks` is such a function, and keeps the loops that were
-compiled; a `Run` is made by the call, and is gone with it. The run that is going on is
-known by thread: another one may predict meanwhile.
+Keras calls one function for every chunk of steps. `Chunks` takes the place of that
+function and keeps the compiled loops; a `Run` exists only during a call. The current
+run is known by thread, because another thread may predict at the same time.
 """
 
 import contextlib
@@ -19,10 +18,10 @@ class Run:
 
     Args:
         model: The model that is called.
-        call: The arguments that Keras is given, with feeds in the place of the data.
-        feeds: The feed of the training, as `train`, and of the evaluation, as `test`.
+        call: The arguments for Keras, with feeds instead of data.
+        feeds: The feeds of the training, as `train`, and of the evaluation, as `test`.
         steps: The length of a chunk.
-        devices: Where the batches lie.
+        devices: The `Devices` that hold the batches.
     """
 
     def __init__(self, model, call, feeds, steps, devices):
@@ -31,17 +30,17 @@ class Run:
         self.feeds = feeds
         self.steps = steps
         self.devices = devices
-        #: What the metrics come to, where the last chunk has said so.
+        #: The results of the metrics, if the last chunk returned them.
         self.results = None
-        # On JAX, within a chunk: the state that Keras does not have yet.
+        # On JAX, within a chunk, the state that Keras does not have yet.
         self._state = None
 
     def begin_validation(self):
-        """From the first batch, also where a callback stopped the last one."""
+        """Starts at the first batch, also if a callback stopped the last validation."""
         self.feeds["test"].position = 0
 
     def advance(self, kind, loops, step, state, iterator):
-        """Runs one chunk of steps; returns the logs of the last, and the next state."""
+        """Runs a chunk of steps; returns the logs of the last step and the state."""
         self._state, self.results = state, None
         logs = {}
         try:
@@ -61,14 +60,14 @@ class Run:
         return logs, state
 
     def finish(self, kind, logs, state):
-        """What Keras logs of a chunk."""
+        """The logs of a chunk for Keras."""
         if not self.model.measures_weights:
             self.results = logs
         return logs
 
     def put_back(self):
-        """After an interruption within a chunk, on JAX: Keras has the state from before
-        the chunk, whose arrays are gone."""
+        """Assigns the state after an interruption within a chunk, on JAX: Keras has the
+        state from before the chunk, whose arrays were donated."""
         if not self._state:
             return
         model = self.model
@@ -81,7 +80,7 @@ class Run:
                 variable.assign(value)
 
     def state(self):
-        """What of it is in no variable at the end of an epoch, for a backup."""
+        """The state that is in no variable at the end of an epoch, for a backup."""
         return {"feeds": {kind: feed.state() for kind, feed in self.feeds.items()}}
 
     def restore(self, state):
@@ -91,13 +90,13 @@ class Run:
 
 
 class Chunks:
-    """What Keras calls for every chunk of steps, made anew whenever Keras would.
+    """The function that Keras calls for every chunk of steps.
 
     Args:
         model: The model.
-        kind: Whether it trains, `train`, or evaluates, `test`.
+        kind: `train` or `test`.
         step: The model's step.
-        function: Keras' own, for every call that is not fused.
+        function: Keras' function, for every call that is not fused.
     """
 
     def __init__(self, model, kind, step, function):
@@ -106,7 +105,7 @@ class Chunks:
         self.step = step
         self.function = function
         self.loops = {}
-        #: The steps that were left to Keras since it last ran a loop.
+        #: The number of steps that Keras took since the last loop.
         self.left = 0
 
     def __call__(self, *state_and_iterator):
@@ -121,14 +120,14 @@ class Chunks:
 
 
 def current(model) -> Run | None:
-    """The fused call of this model that this thread is in."""
+    """The run of this model in this thread."""
     run = _current.get()
     return run if run is not None and run.model is model else None
 
 
 @contextlib.contextmanager
 def running(run):
-    """Within it `run` is the current one; `None` leaves everything to Keras."""
+    """Makes `run` the current one; `None` leaves everything to Keras."""
     token = _current.set(run)
     try:
         yield

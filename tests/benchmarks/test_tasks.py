@@ -48,7 +48,7 @@ TASKS = [
 
 
 def stream(members, seed=0):
-    from keras_nalu.models.feeds.drawn import Stream
+    from keras_nalu.models.feeds.sampled import Stream
 
     return Stream(keras.ops.convert_to_tensor([seed, 0], "int32"), members)
 

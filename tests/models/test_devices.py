@@ -135,7 +135,7 @@ def test_fit_in_a_process_group_says_which_engine_to_take():
     ports = free_ports(1)
     both = ended(*(start("torch", ports, 2, i) for i in range(2)))
     for said in both:
-        assert "does not put the gradients of PyTorch's processes" in said["fit"]
+        assert "does not add up the gradients of PyTorch's processes" in said["fit"]
         assert "Received: a process group of 2. Try KERAS_BACKEND=jax" in said["fit"]
         assert said["evaluate"] > 0
     # One that is alone trains as it does without a group.

@@ -26,7 +26,7 @@ from oracles.anything import (
 )
 
 import keras_nalu
-from keras_nalu.models.feeds.drawn import Draws
+from keras_nalu.models.feeds.sampled import Sampled
 
 
 @pytest.fixture(autouse=True)
@@ -201,4 +201,4 @@ def test_a_backup_that_is_no_backup(content):
 def test_a_function_draws_a_number_of_batches(steps):
     assume(steps is not None and not count()(steps))
     with refused("steps", "steps_per_epoch"):
-        Draws(lambda stream: (stream.uniform((2, 2)), stream.uniform((2, 1))), steps)
+        Sampled(lambda stream: (stream.uniform((2, 2)), stream.uniform((2, 1))), steps)

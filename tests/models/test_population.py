@@ -15,7 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import keras_nalu
 from keras_nalu import NAC, NALU, L2Loss, Population
-from keras_nalu.models.feeds import drawn as draws
+from keras_nalu.models.feeds import sampled
 
 BACKEND = keras.backend.backend()
 ROWS, BATCH, SIZE = 24, 8, 4
@@ -562,15 +562,15 @@ def test_trains_on_what_a_function_draws(kind):
     keras.utils.set_random_seed(3)
     logs = model.evaluate(draw_sums, steps=4, verbose=0, return_dict=True)
     assert np.max(logs["loss"]) < 0.15
-    with pytest.raises(ValueError, match=r"say how many are an epoch.*steps_per_epoch"):
+    with pytest.raises(ValueError, match=r"number of steps of an epoch.*steps_per_ep"):
         model.fit(draw_sums, verbose=0)
-    with pytest.raises(ValueError, match=r"say how many are an epoch.*steps=1000"):
+    with pytest.raises(ValueError, match=r"number of steps of an epoch.*steps=1000"):
         model.evaluate(draw_sums, verbose=0)
 
 
 @pytest.mark.parametrize(("options", "later"), [({}, 5), ({"repeats": True}, 0)])
 def test_batches_that_are_drawn_are_counted(options, later):
-    feed = draws.Draws(draw_sums, 5, **options)
+    feed = sampled.Sampled(draw_sums, 5, **options)
     for start in (0, later):
         pieces = [piece for _ in range(3) for piece in feed.chunk(2, None)]
         steps = [(first - start, last - start) for _, _, first, last in pieces]
@@ -579,7 +579,7 @@ def test_batches_that_are_drawn_are_counted(options, later):
 
 def test_any_seed_leaves_room_for_what_is_counted(monkeypatch):
     monkeypatch.setattr(np.random, "randint", lambda high: high - 1)
-    seed, _ = keras.ops.convert_to_numpy(draws.Draws(draw_sums, 5).seed).tolist()
+    seed, _ = keras.ops.convert_to_numpy(sampled.Sampled(draw_sums, 5).seed).tolist()
     assert 2**30 < seed < 2**31 - 2**16
 
 
@@ -607,7 +607,7 @@ def test_a_seeds_numbers_are_those_of_the_backends_generator():
         unit = stream.uniform((16, 3))
         return unit, stream.uniform((16, 3), -2.0, 5.0)
 
-    feed = draws.Draws(draw, 5, seed=7)
+    feed = sampled.Sampled(draw, 5, seed=7)
     assert feed.batch_size == 16
     for batch in range(3):
         for call, drawn in enumerate(feed[batch]):
@@ -939,7 +939,7 @@ def test_no_member_is_best_where_all_diverged(lines):
     history = fit(lines)
     assert history.history["diverged"] == [SIZE, SIZE]
     assert np.isnan(history.history["loss"]).all()
-    with pytest.raises(ValueError, match="No member has a loss that is a number"):
+    with pytest.raises(ValueError, match="a member whose loss on this data is finite"):
         lines.best(X, Y, batch_size=BATCH)
 
 

@@ -1,4 +1,4 @@
-"""What training needs of a backend itself, beyond the public names of Keras."""
+"""The parts of training that need the backend itself instead of Keras."""
 
 import functools
 
@@ -8,7 +8,7 @@ from keras_nalu.models.backends.base import Backend
 
 
 def current() -> Backend:
-    """The backend that Keras computes with."""
+    """The `Backend` of Keras' backend."""
     return _backend(keras.backend.backend())
 
 

@@ -1,6 +1,6 @@
 """Graphs of TensorFlow, as text."""
 
-#: What is named after a model or a trace, and computes nothing.
+#: Attributes that hold names of a model or a trace, and compute nothing.
 NAMES = {
     "_class",
     "_gradient_op_type",
@@ -11,11 +11,11 @@ NAMES = {
 
 
 def text_of(concrete):
-    """What a `tf.types.experimental.ConcreteFunction` computes, equal for two of them
-    that compute the same.
+    """The text of a `tf.types.experimental.ConcreteFunction`, which is equal for two
+    functions that compute the same.
 
-    Functions and nodes have the numbers of their places instead of names, which differ
-    from model to model: `dense_17/MatMul`.
+    Functions and nodes have numbers instead of names, since names such as
+    `dense_17/MatMul` differ from model to model.
     """
     graph = concrete.graph.as_graph_def()
     text = _Text(
@@ -50,7 +50,7 @@ class _Text:
                 self.parts.append([key, value.SerializeToString(deterministic=True)])
 
     def _function(self, name):
-        """Its number; where it is met first, it is written, too."""
+        """The number of a function, which is also written if it is new."""
         if name not in self.library:
             return name
         if name not in self.numbers:
@@ -68,6 +68,6 @@ class _Text:
 
 
 def _place(name, places):
-    """Of an input of a node: `^node`, `node`, or `node:output:0`."""
+    """The place of an input of a node: `^node`, `node`, or `node:output:0`."""
     node, *output = name.removeprefix("^").split(":")
     return name.startswith("^"), places[node], output

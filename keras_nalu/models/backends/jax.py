@@ -1,4 +1,4 @@
-"""What training needs of JAX itself: the loop over steps, and the like."""
+"""The loop over steps, devices and random numbers on JAX."""
 
 import contextlib
 import functools
@@ -11,8 +11,9 @@ from keras_nalu.models.arrays import map_arrays
 from keras_nalu.models.backends.base import Backend, Devices
 from keras_nalu.models.backends.programs import Shared, compiled
 
-#: Of Threefry-2x32 (Salmon et al. 2011, Parallel random numbers: as easy as 1, 2, 3).
+#: Threefry-2x32 (Salmon et al. 2011, Parallel random numbers: as easy as 1, 2, 3).
 ROTATIONS = 13, 15, 26, 6, 17, 29, 16, 24
+#: From this size on, its rounds are written out.
 MANY = 2**18
 
 
@@ -20,7 +21,7 @@ class Spread(Devices):
     """The devices of a `keras.distribution`.
 
     Args:
-        parts: Into how many parts each batch is cut, of this process.
+        parts: The number of parts into which this process cuts a batch.
         layout: `layout(batch)(shape)` is the `keras.distribution.TensorLayout` of an
             array in that batch.
     """
@@ -55,8 +56,8 @@ class Spread(Devices):
 
     @contextlib.contextmanager
     def keeping(self, model):
-        """Keras takes the values out of the variables while it works, and where it
-        cannot cut a batch it does not give them back."""
+        """Keras takes the values out of the variables while it trains, and does not put
+        them back if it cannot cut a batch."""
         variables = [*model.variables, *model.metrics_variables]
         if model.optimizer is not None:
             variables += model.optimizer.variables
@@ -64,7 +65,7 @@ class Spread(Devices):
         try:
             yield
         except Exception:
-            # Of the metrics, some may be of this call.
+            # Metrics may have been created in this call, after `held`.
             model.reset_metrics()
             model.jax_state_sync()
             for variable, value in held:
@@ -87,8 +88,8 @@ class Jax(Backend):
         return jax.default_backend() != "cpu"
 
     def make_loop(self, step, reader, devices):
-        """`step(state, batch)` returns the logs and the next state. The last step
-        stands after the loop, for its logs."""
+        """`step(state, batch)` returns the logs and the next state. The last step comes
+        after the loop, because only its logs are returned."""
         read = devices.reading(reader)
 
         def loop(state, data, first, last):
@@ -110,12 +111,12 @@ class Jax(Backend):
         def trace(state, *args):
             options = {"donate_argnums": 0}
             if devices.spread:
-                # Weights stay on their devices, as with Keras' own step.
+                # Weights stay on their devices, as in Keras' step.
                 options["out_shardings"] = None, jax.tree.map(_sharding, state)
             return _trace(loop, state, *args, **options)
 
         shared = Shared(trace, _kind)
-        # Else blocks of a large data set would pile up before they are trained on.
+        # Without blocking, blocks of a large data set would pile up on the device.
         return lambda state, *args: shared(jax.block_until_ready(state), *args)
 
     def compiled(self, function):
@@ -124,15 +125,15 @@ class Jax(Backend):
     def gradient(self, function, weights):
         return jax.grad(function, has_aux=True)(weights)
 
-    def draw_each(self, draw, states):
-        return self.compiled(jax.vmap(draw))(states)
+    def sample_each(self, sample, states):
+        return self.compiled(jax.vmap(sample))(states)
 
     def uniform(self, seed, shape, low, high):
-        """By Threefry: JAX' own, to the bit.
+        """The numbers of `jax.random.uniform`, bit for bit.
 
-        On a processor JAX loops over its rounds, with all numbers in memory in between.
-        For many numbers the rounds are written out here, and become one loop over
-        these: a step of a model of 100 inputs takes half the time.
+        On a CPU JAX loops over the rounds of Threefry, with all numbers in memory in
+        between. For many numbers the rounds are written out here, so that XLA fuses
+        them: a step of a model with 100 inputs takes half the time.
         """
         seed = jax.numpy.asarray(seed, "uint32")
         low, high = map(jax.numpy.float32, (low, high))
@@ -150,7 +151,7 @@ def _sharding(a):
 
 
 def _trace(function, *args, **options):
-    """What computes the function: a program that may be others', too."""
+    """The compiled function, which equal models share."""
     lowered = jax.jit(function, **options).lower(*args)
     places = tuple(map(_sharding, jax.tree.leaves(args)))
     text = lowered.as_text(), lowered.in_tree, lowered.out_tree, places
@@ -169,9 +170,9 @@ def _threefry(seed, shape, low, high):
         if i % 4 == 3:
             j = i // 4
             a, b = a + keys[j % 3], b + keys[(j + 1) % 3] + jax.numpy.uint32(j + 1)
-    # The fraction of a number in [1, 2).
+    # Random mantissa bits make a number in [1, 2).
     number = jax.lax.bitcast_convert_type((a ^ b) >> 9 | 0x3F800000, "float32") - 1
-    # Else whatever reads the numbers would draw them for itself.
+    # Without the barrier XLA would compute the numbers again for every reader.
     return jax.lax.optimization_barrier(
         jax.numpy.maximum(low, number * (high - low) + low)
     )

@@ -1,21 +1,21 @@
-"""Programs that are compiled once, for all models of which they are the same.
+"""Compiled programs, shared by all models whose traces have equal texts.
 
-TensorFlow never frees what XLA compiled, and JAX only with the model: a process that
-makes model after model of one kind would end at the system's limit of mappings. What a
-model differs in, such as its variables and adapted layers, is passed in, or stands in
-the text of its trace. Whose texts are equal share one program.
+TensorFlow never frees what XLA compiled, and JAX frees it only with the model, so a
+process that makes many models of one kind would reach the system's limit of mappings.
+The values in which models differ, such as variables and adapted layers, are passed in;
+all other differences are in the text of the trace.
 """
 
 import collections
 
-#: How many are held, the last used ones. JAX frees the others.
+#: The number of programs to hold, the last used ones. JAX frees the others.
 HELD = 256
 
 _held = collections.OrderedDict()
 
 
 def compiled(text, compile):
-    """The program of this text; where there is none, that of `compile()`."""
+    """The program of this text, made by `compile()` if there is none."""
     if text not in _held:
         _held[text] = compile()
         if len(_held) > HELD:
@@ -25,7 +25,7 @@ def compiled(text, compile):
 
 
 def forget():
-    """Has every program compiled anew."""
+    """Forgets every program, so that all are compiled again."""
     _held.clear()
 
 
@@ -33,8 +33,8 @@ class Shared:
     """A function that is traced for each kind of arguments.
 
     Args:
-        trace: `trace(*args)` returns what computes the function of such arguments.
-        kind: `kind(*args)` tells those apart that need another trace.
+        trace: `trace(*args)` returns the compiled function for such arguments.
+        kind: `kind(*args)` differs for arguments that need different traces.
     """
 
     def __init__(self, trace, kind):

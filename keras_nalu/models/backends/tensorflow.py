@@ -1,4 +1,4 @@
-"""What training needs of TensorFlow itself: the loop over steps, and the like."""
+"""The loop over steps, compilation and random numbers on TensorFlow."""
 
 import contextvars
 import functools
@@ -27,8 +27,8 @@ class TensorFlow(Backend):
         distribution = keras.distribution.distribution()
         if distribution is not None and distribution.device_mesh.devices.size > 1:
             raise ValueError(
-                "`keras.distribution` is for JAX; on TensorFlow Keras trains on one "
-                f"device in spite of it. Received: {distribution}. Try "
+                "`keras.distribution` is for JAX; on TensorFlow Keras trains on only "
+                f"one device. Received: {distribution}. Try "
                 "KERAS_BACKEND=jax, or make the model within "
                 "`tf.distribute.MirroredStrategy().scope()`."
             )
@@ -40,7 +40,7 @@ class TensorFlow(Backend):
                 "Keras' `fit` does not train under MultiWorkerMirroredStrategy "
                 "(https://github.com/keras-team/keras/issues/20585). Try "
                 "KERAS_BACKEND=jax with `keras.distribution.initialize` and "
-                "`keras.distribution.DataParallel`, or a loop of your own around "
+                "`keras.distribution.DataParallel`, or your own loop around "
                 "`strategy.run`."
             )
 
@@ -48,15 +48,15 @@ class TensorFlow(Backend):
         return bool(tf.config.list_physical_devices("GPU"))
 
     def batches(self, feed):
-        """One of them, again and again: Keras reads none. Of a feed it would make a
-        generator, which takes five times as long as all else that a call begins with.
+        """The first batch, repeated, since Keras reads none. From a feed it would make
+        a generator, which takes five times as long as all else at the start of a call.
         """
         batch = keras.tree.lists_to_tuples(feed[0])
         return tf.data.Dataset.from_tensors(batch).repeat()
 
     def make_loop(self, step, reader, devices):
-        """The state is in the model's variables. The last step stands after the loop,
-        for its logs."""
+        """The state is in the model's variables. The last step comes after the loop,
+        because only its logs are returned."""
         step = tf.function(step, autograph=False)
 
         def loop(data, first, last):
@@ -81,8 +81,8 @@ class TensorFlow(Backend):
         )
 
     def compiled(self, function):
-        """Compiled by XLA; where XLA refuses an operation, as under a debug mode,
-        without it, and in the end with nothing in it that is XLA's alone."""
+        """`function`, compiled by XLA. If XLA refuses an operation, as in a debug mode,
+        TensorFlow runs it; the last way also avoids operations that need XLA."""
         ways = iter(
             [
                 Shared(functools.partial(_trace, function), _kind),
@@ -103,8 +103,8 @@ class TensorFlow(Backend):
                         raise
                     way = following
                 warnings.warn(
-                    "XLA cannot compile this on TensorFlow: it runs without, many "
-                    "times slower. Try KERAS_BACKEND=jax.",
+                    "XLA cannot compile this on TensorFlow, so it runs without XLA, "
+                    "many times slower. Try KERAS_BACKEND=jax.",
                     stacklevel=2,
                 )
 
@@ -120,9 +120,11 @@ class TensorFlow(Backend):
 
         return call
 
-    def draw_each(self, draw, states):
+    def sample_each(self, sample, states):
         # Not `vectorized_map`, which makes the same loop of random numbers, and warns.
-        each = tf.function(lambda states: keras.ops.map(draw, states), autograph=False)
+        each = tf.function(
+            lambda states: keras.ops.map(sample, states), autograph=False
+        )
         if self.runs_eagerly():
             return each(states)
         # Called as it is, it warns of retracing, whatever the function.
@@ -154,12 +156,12 @@ def _tensors(args):
 
 
 def _trace(function, *args):
-    """What computes the function: a program that may be others', too."""
+    """The compiled function, whose program equal models share."""
     concrete = tf.function(function, autograph=False).get_concrete_function(*args)
     program = compiled(text_of(concrete), functools.partial(_program, concrete))
     captured = concrete.captured_inputs
     program = program.get_concrete_function(*_tensors(args), *captured)
-    # Without the tensors, which would hold the graph.
+    # Not the tensors themselves, which would keep the graph alive.
     structure = tf.nest.map_structure(
         lambda a: a is not None, concrete.structured_outputs
     )
@@ -174,7 +176,7 @@ def _trace(function, *args):
 
 
 def _program(concrete):
-    """Of the arguments, and all that was captured."""
+    """A compiled function of the arguments and all that `concrete` captured."""
 
     def program(*inputs):
         dtypes = [each.dtype for each in concrete.outputs]
@@ -184,14 +186,13 @@ def _program(concrete):
 
 
 def _is_refused(error):
-    """Whether XLA says that it cannot compile; TensorFlow has no type for that."""
+    """Whether XLA cannot compile an operation; that error has no type of its own."""
     return "unsupported operations" in error.message
 
 
 @functools.cache
 def _uniform(shape, low, high):
-    # The default generator takes four times as long on a processor; this one is for XLA
-    # alone.
+    # On a CPU the default algorithm takes four times as long; this one needs XLA.
     @tf.function(jit_compile=True, autograph=False)
     def uniform(seed):
         dtype = keras.config.floatx()

@@ -14,21 +14,21 @@ from keras_nalu.models.arrays import (
 from keras_nalu.models.feeds.base import Feed
 from keras_nalu.models.feeds.readers import Single, Slices, Stacked, slice_rows
 
-#: Arrays up to this size are on the device as a whole, larger ones in blocks.
+#: Arrays up to this size are held on the device; larger ones go there in blocks.
 RESIDENT_BYTES = 2**28
 BLOCK_BYTES = 2**25
 
 
 class Arrays(Feed):
-    """The rows of arrays.
+    """Batches of the rows of arrays.
 
-    The order comes from NumPy's global generator, on the host: it is the same on every
-    backend, and for 10,000 rows a tenth of what drawing it on the device takes.
+    The order comes from NumPy's global generator on the host. It is the same on every
+    backend, and for 10,000 rows takes a tenth of the time of sampling on the device.
     """
 
     def __init__(self, data, batch_size, shuffle=False):
         super().__init__()
-        # TensorFlow's datasets take tuples, and no trailing `None`.
+        # TensorFlow's datasets refuse lists and a trailing `None`.
         data = keras.tree.lists_to_tuples(data)
         while data[-1] is None:
             data = data[:-1]
@@ -46,7 +46,7 @@ class Arrays(Feed):
     def _hold(self):
         held = self.data
         if self.rows > self.batch_size:
-            # Some more rows are no other program.
+            # Padded, so that some more rows do not need another program.
             more = _held_batches(self.steps) * self.batch_size - self.rows
             held = map_arrays(lambda a: _padded(a, more), held)
         self.data = self.ordered = to_device(held)
@@ -67,7 +67,7 @@ class Arrays(Feed):
         stop = min(start + steps, self.steps)
         self.position = stop % self.steps
         if start == 0 and self.shuffle:
-            # The generator that `keras.utils.set_random_seed` seeds.
+            # `keras.utils.set_random_seed` seeds this generator.
             self.order = np.random.permutation(self.rows)  # noqa: NPY002
         if not self.resident:
             return self._blocks(start, stop)
@@ -101,8 +101,8 @@ class Arrays(Feed):
             yield from self._pieces(data, steps)
 
     def _pieces(self, data, steps):
-        """Rows on the host, padded to `steps` batches: blocks of one shape compile
-        once."""
+        """Rows on the host, padded to `steps` batches, because every shape compiles a
+        program."""
         full, rest = divmod(count_rows(data), self.batch_size)
         if full:
             rows, more = (n * self.batch_size for n in (full, steps - full))
@@ -127,14 +127,14 @@ def _padded(a, more):
 
 
 class SpreadArrays(Arrays):
-    """Rows of arrays, where each of several devices holds its part of every batch."""
+    """Batches of the rows of arrays, each cut into a part for every device."""
 
     def __init__(self, data, batch_size, shuffle, devices):
         self.devices = devices
         super().__init__(data, batch_size, shuffle)
 
     def _hold(self):
-        """Nothing: where a row goes depends on the order."""
+        """Does nothing, because the device of a row depends on the order."""
 
     def _arrange(self):
         if self.shuffle or self.ordered is None:

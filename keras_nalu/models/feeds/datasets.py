@@ -9,7 +9,7 @@ from keras_nalu.models.feeds.arrays import BLOCK_BYTES
 from keras_nalu.models.feeds.base import Feed
 from keras_nalu.models.feeds.readers import Single, Stacked
 
-#: Batches that are put together; more gain nothing.
+#: The number of batches in a stack; more gain nothing.
 STACKED_STEPS = 100
 
 
@@ -21,7 +21,7 @@ class Dataset(Feed):
     def __init__(self, dataset, steps=None):
         super().__init__()
         cardinality = int(dataset.cardinality())
-        # As Keras does, it is opened once for all epochs where their steps are given.
+        # Like Keras, open it only once if the steps of an epoch are given.
         self.reopens = steps is None
         self.steps = cardinality if steps is None else steps
         self.dataset = dataset
@@ -35,8 +35,8 @@ class Dataset(Feed):
         )
 
     def __getitem__(self, index):
-        # What Keras builds from. On JAX it opens a data set for that, and each opening
-        # may shuffle anew; on TensorFlow it does not.
+        # Keras builds from this batch. On JAX it would open the data set for that, and
+        # each opening may shuffle; on TensorFlow it would not.
         if keras.backend.backend() == "jax":
             return _to_arrays(next(iter(self.dataset)))
         return self._blank()
@@ -60,7 +60,7 @@ class Dataset(Feed):
 
 
 class Iterated(Feed):
-    """What Keras iterates over, batch by batch: data of any kind and shape."""
+    """Data of any kind and shape, over which Keras iterates batch by batch."""
 
     most_steps = 1
 
@@ -76,7 +76,8 @@ class Iterated(Feed):
         """Keras keeps the data."""
 
     def chunk(self, steps, iterator):
-        # Not a generator, which would turn Keras' StopIteration into an error.
+        # `next` is not called within a generator, where PEP 479 would turn the
+        # StopIteration that Keras waits for into a RuntimeError.
         batches = [next(iterator), *itertools.islice(iterator, steps - 1)]
         return map(_single, batches)
 
@@ -89,15 +90,15 @@ def _stacked(batches, steps):
     if len(batches) == 1:
         return _single(map_arrays(keras.ops.convert_to_tensor, batches[0]))
     last = len(batches) - 1
-    # As many as ever: it compiles once.
+    # Padded to the same number, because every shape compiles a program.
     batches += batches[-1:] * (steps - len(batches))
     data = map_arrays(lambda *a: np.stack(a), *batches)
     return Stacked(), map_arrays(keras.ops.convert_to_tensor, data), 0, last
 
 
 def is_static(x):
-    """Whether `x` is a `tf.data.Dataset` of numbers in known shapes, but for how many
-    rows a batch has."""
+    """Whether `x` is a `tf.data.Dataset` of numbers whose shapes are known, except for
+    the batch size."""
     tensorflow = sys.modules.get("tensorflow")
     if tensorflow is None or not isinstance(x, tensorflow.data.Dataset):
         return False

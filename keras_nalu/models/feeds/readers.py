@@ -1,4 +1,4 @@
-"""How a loop on the device reads its batches: `reader(data, start)(i)` is batch `i`."""
+"""Readers of the batches in a loop: `reader(data, start)(i)` is batch `i`."""
 
 import dataclasses
 
@@ -6,10 +6,9 @@ import keras
 
 from keras_nalu.models.arrays import count_rows, map_arrays
 
-#: Batches that an inner loop reads at once. On a processor XLA compiles a loop over
-#: less than a kilobyte into one piece of machine code, and runs a larger one operation
-#: by operation: three batches of a small model are below, an epoch is not. The
-#: notebook's step takes half the time.
+#: Batches that an inner loop reads at once. On a CPU XLA compiles a loop over less than
+#: a kilobyte as a whole, and runs a larger one operation by operation. Three batches of
+#: a small model are small enough; the tutorial's step then takes half the time.
 INNER_STEPS = 3
 
 
@@ -30,7 +29,7 @@ class Slices:
 
 @dataclasses.dataclass(frozen=True)
 class Stacked:
-    """Reads batches that stand one behind the other, each array by itself."""
+    """Reads batches along the first axis of stacked arrays."""
 
     block: int = INNER_STEPS
 
@@ -40,7 +39,7 @@ class Stacked:
 
 @dataclasses.dataclass(frozen=True)
 class Single:
-    """Reads the one batch that there is. Each shape has a loop of its own."""
+    """Reads the same batch every time. Each of its shapes has its own loop."""
 
     shapes: tuple = ()
     block: int = 0

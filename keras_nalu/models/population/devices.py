@@ -8,21 +8,21 @@ from keras_nalu.models.backends.base import Devices
 
 
 class OneDevice:
-    """All members on the device where Keras computes."""
+    """All members on the device that Keras uses."""
 
     def scope(self, stacked=False):
-        """Where Keras lays out data; or, if `stacked`, what all members have."""
+        """The layout of shared values or, if `stacked`, of those of all members."""
         return contextlib.nullcontext()
 
-    def devices(self, is_own):
+    def devices(self, is_per_member):
         return Devices()
 
 
 class ManyDevices:
-    """The members on the devices of a `keras.distribution`, as many on each.
+    """The members on the devices of a `keras.distribution`, equally many on each.
 
-    Of all that is Keras', the members alone are cut: a second axis of the devices, of
-    one, is what Keras cuts batches over.
+    Only the axis of the members is cut. The mesh has a second axis of length 1, because
+    Keras cuts batches over an axis of it.
     """
 
     def __init__(self, distribution, size):
@@ -31,12 +31,12 @@ class ManyDevices:
             raise ValueError(
                 "A population spreads its members over the devices of one process. "
                 f"Received: {distribution.num_processes} processes. Try a population "
-                "in each, with a `seed` of its own, without `keras.distribution`."
+                "in each, with another `seed`, without `keras.distribution`."
             )
         if rest := size % devices.size:
             fitting = max(n for n in range(1, devices.size) if size % n == 0)
             raise ValueError(
-                f"Expected as many members on each of {devices.size} devices. "
+                f"Expected equally many members on each of {devices.size} devices. "
                 f"Received: size={size}. Try size={size - rest + devices.size}, or "
                 "`keras.distribution.DataParallel(devices=keras.distribution."
                 f"list_devices()[:{fitting}])`."
@@ -44,7 +44,7 @@ class ManyDevices:
         names = "members", "batch"
         self.mesh = keras.distribution.DeviceMesh((devices.size, 1), names, devices)
         self._shared = self._parallel({})
-        # Of what has an axis of the members in front.
+        # For values whose first axis is the members.
         self._stacked = self._parallel({".*": ("members",)})
 
     def _parallel(self, layouts):
@@ -55,26 +55,26 @@ class ManyDevices:
         )
 
     def scope(self, stacked=False):
-        """Where Keras lays out data; or, if `stacked`, what all members have."""
+        """The layout of shared values or, if `stacked`, of those of all members."""
         return (self._stacked if stacked else self._shared).scope()
 
-    def devices(self, is_own):
-        """How batches lie; `is_own(x)` tells whether each member has its own."""
+    def devices(self, is_per_member):
+        """The devices of batches; `is_per_member(x)` tells whether they are cut."""
         from keras_nalu.models.backends.jax import Spread
 
         return Spread(
-            1, lambda batch: lambda shape: self._layout(is_own(batch[0]), shape)
+            1, lambda batch: lambda shape: self._layout(is_per_member(batch[0]), shape)
         )
 
-    def _layout(self, own, shape):
-        """A member's own data has rows, then members."""
-        axes = (None, "members") if own else ()
+    def _layout(self, per_member, shape):
+        """Data per member has rows on its first axis, then members."""
+        axes = (None, "members") if per_member else ()
         axes += (None,) * (len(shape) - len(axes))
         return keras.distribution.TensorLayout(axes, self.mesh)
 
 
 def where(size):
-    """Where the members of a population are to be."""
+    """The devices for the members of a population."""
     distribution = keras.distribution.distribution()
     if distribution is None or keras.backend.backend() != "jax":
         return OneDevice()

@@ -1,4 +1,4 @@
-"""The initial weights of many models at once."""
+"""The initial weights of all members of a population."""
 
 import keras
 import numpy as np
@@ -14,13 +14,13 @@ def variables_of(model):
 
 
 def initial_values(model, size, seed, kept=frozenset()):
-    """The initial values of every weight, of all members.
+    """The initial values of every weight, stacked over the members.
 
-    What is trained is drawn anew for every member, from the seed and the member's
-    number alone, whatever seed an initializer was given: with that all members were the
-    same. What is not trained is the template's, such as the statistics of a
-    Normalization or a frozen layer, and so are the variables whose `id` is in `kept`;
-    but what counts steps begins anew, and each member has seeds of its own.
+    Trainable weights are sampled from the seed and the member's number. The seed of an
+    initializer is ignored, because with it all members would be the same. Other weights
+    are copied from the template, such as those of a frozen layer or the statistics of a
+    Normalization, and so are the variables whose `id` is in `kept`. Step counters start
+    at 0, and the seeds of layers differ by member.
     """
     fresh, initializers = _clone(model)
     counters = _counters(fresh)
@@ -37,16 +37,16 @@ def initial_values(model, size, seed, kept=frozenset()):
             yield np.stack([ops.convert_to_numpy(variable)] * size)
         elif index >= trainable or id(old[index]) in kept:
             yield np.stack([ops.convert_to_numpy(old[index])] * size)
-        elif _draws(initializer):
-            yield _draw(variable, initializer, states)
+        elif _is_random(initializer):
+            yield _sample(variable, initializer, states)
         else:
             yield np.stack([ops.convert_to_numpy(variable)] * size)
 
 
 def _clone(model):
-    """A copy with initial weights, and what gives each weight its value."""
+    """A copy of the model with initial weights, and the initializers of these."""
     if model.compiled:
-        # Keras compiles the copy of a model that is, which no scope allows.
+        # Keras would compile the copy, too, which fails within the scope.
         model = keras.Model(model.inputs, model.outputs)
     with keras.StatelessScope():
         fresh = keras.models.clone_model(model)
@@ -55,7 +55,7 @@ def _clone(model):
 
 
 def _counters(model):
-    """The variables that count the steps of what follows a schedule."""
+    """The `id`s of the variables that count steps for the penalties with a schedule."""
     return {
         id(regularizer.steps)
         for layer in walk_layers(model)
@@ -64,23 +64,23 @@ def _counters(model):
     }
 
 
-def _draws(initializer):
+def _is_random(initializer):
     config = getattr(initializer, "get_config", dict)()
     return "seed" in config
 
 
-def _draw(variable, initializer, states):
+def _sample(variable, initializer, states):
     generator = keras.random.SeedGenerator(0)
     config = {**initializer.get_config(), "seed": generator}
     seeded = initializer.from_config(config)
 
-    def draw(state):
+    def sample(state):
         with keras.StatelessScope(state_mapping=[(generator.state, state)]):
             return seeded(variable.shape, dtype=variable.dtype)
 
-    return backends.current().draw_each(draw, ops.convert_to_tensor(states))
+    return backends.current().sample_each(sample, ops.convert_to_tensor(states))
 
 
 def fixed(value):
-    """An initializer that gives this value."""
+    """An initializer that returns this value."""
     return lambda *_, **__: value

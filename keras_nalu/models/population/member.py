@@ -1,4 +1,4 @@
-"""The step of one member: from what it has to what it has next, and nothing else."""
+"""The step of one member, as a function without side effects."""
 
 from typing import Any
 
@@ -8,38 +8,38 @@ from keras import ops
 from keras_nalu.models import backends
 from keras_nalu.models.model import watch
 from keras_nalu.models.population.optimizers import clip
-from keras_nalu.models.population.scores import OfWeights, Scores
+from keras_nalu.models.population.scores import Scores, WeightMetrics
 
 
 class Member:
-    """What a member computes, whichever it is: its values come in and go out.
+    """The computation of a member. Its values are passed in and returned.
 
-    `values` are what it has, by name: `trainable`, `non_trainable` and `scores`, what
-    its metrics have counted; and the batch, `x`, `y` and `sample_weight`.
+    `values` are a dictionary of the weights, `trainable` and `non_trainable`, the state
+    of the metrics, `scores`, and the batch, `x`, `y` and `sample_weight`.
 
     Args:
-        template: The model that every member is.
+        template: The model that every member copies.
         compiled: The loss and metrics, as `compile` takes them; without them it can
             only predict.
     """
 
     scorer: Any
-    of_weights: Any
-    #: What the metrics of all members have counted, once a batch was seen.
+    weight_metrics: Any
+    #: The state of the metrics of all members, once a batch was seen.
     scores: Any = None
 
     def __init__(self, template, compiled=None):
         self.template = template
         self.compiled = compiled
         if compiled is not None:
-            self.of_weights = OfWeights(template, watch(template, compiled))
+            self.weight_metrics = WeightMetrics(template, watch(template, compiled))
             self.scorer = scorer_of(template)
             self.scorer.compile("sgd", **compiled)
         #: The names in the logs, once a batch was seen.
         self.names = []
 
     def see(self, x, y, sample_weight):
-        """Sees on a batch what the metrics of a member count."""
+        """Builds the metrics of a member on a batch."""
         rows = keras.tree.flatten(x)[0].shape[0]
         y_pred = keras.tree.map_structure(
             lambda o: ops.zeros((rows, *(n or 1 for n in o.shape[1:])), o.dtype),
@@ -50,11 +50,11 @@ class Member:
         self.scorer.reset_metrics()
 
     def open(self, size):
-        """Has the metrics of so many members count."""
+        """Creates the state of the metrics of `size` members."""
         self.scores = Scores(size, self.scorer.metrics_variables)
 
     def predict(self, values, training):
-        """The outputs, the weights that are not trained, and the penalties."""
+        """The outputs, the non-trainable weights, and the penalties."""
         return self.template.stateless_call(
             values["trainable"],
             values["non_trainable"],
@@ -64,7 +64,7 @@ class Member:
         )
 
     def train(self, values, optimizer):
-        """The gradients, the weights that are not trained, the logs and the scores."""
+        """The gradients, the non-trainable weights, the logs and the scores."""
         gradient = backends.current().gradient
         gradients, seen = gradient(
             lambda trainable: self._lose(values | {"trainable": trainable}, True),
@@ -73,12 +73,12 @@ class Member:
         return clip(optimizer, gradients), *self._measure(values, *seen)
 
     def test(self, values):
-        """The same, without gradients."""
+        """What `train` returns, with an empty list of gradients."""
         _, seen = self._lose(values, False)
         return [], *self._measure(values, *seen)
 
     def _lose(self, values, training):
-        """The loss, and what was seen on the way."""
+        """The loss, and the outputs, non-trainable weights and scores."""
         y_pred, state, losses = self.predict(values, training)
         y, weight = values.get("y"), values.get("sample_weight")
         with self._scope(values["scores"]) as scope:
@@ -109,7 +109,7 @@ class Member:
 
 
 def scorer_of(model):
-    """A model of nothing but outputs: its loss and metrics are those of one member."""
+    """A model whose inputs are the outputs of `model`, to compute loss and metrics."""
 
     def stand_in(output, name=None):
         return keras.Input(output.shape[1:], dtype=output.dtype, name=name)

@@ -1,4 +1,4 @@
-"""Optimizers that update each member of a population as it would be alone."""
+"""Optimizers that update each member of a population as if it were alone."""
 
 import contextlib
 
@@ -7,8 +7,8 @@ from keras import ops
 
 from keras_nalu.private import decays
 
-#: Keras' optimizers that treat every weight by itself: each member of stacked weights
-#: is updated as it would be alone. A class of one's own says so: `elementwise = True`.
+#: Keras' optimizers that treat every weight by itself, so that stacked members do not
+#: mix. A user's class declares this by `elementwise = True`.
 ELEMENTWISE = "Adadelta Adagrad Adam Adamax AdamW Ftrl Lion Nadam RMSprop SGD".split()
 
 
@@ -16,24 +16,24 @@ def expect_elementwise(optimizer):
     known = [getattr(keras.optimizers, name) for name in ELEMENTWISE]
     if type(optimizer) not in known and not getattr(optimizer, "elementwise", False):
         raise ValueError(
-            "Expected an optimizer that treats every weight by itself: each member is "
-            f"to train as it would alone. Received: {type(optimizer).__name__}. "
-            f"Try one of {', '.join(ELEMENTWISE)}; or, where that is so of a class of "
-            "your own, give it `elementwise = True`."
+            "Expected an optimizer that treats every weight by itself, so that each "
+            f"member trains as if alone. Received: {type(optimizer).__name__}. "
+            f"Try one of {', '.join(ELEMENTWISE)}. If your class does so, set "
+            "`elementwise = True` in it."
         )
     clips = optimizer.clipnorm is not None or optimizer.global_clipnorm is not None
     if clips and optimizer.gradient_accumulation_steps:
         raise ValueError(
-            "A population clips by norm what each step gives. Received: `clipnorm` or "
-            "`global_clipnorm`, and gradient_accumulation_steps="
+            "A population clips by norm the gradients of each step. Received: "
+            "`clipnorm` or `global_clipnorm`, and gradient_accumulation_steps="
             f"{optimizer.gradient_accumulation_steps}. Try larger batches."
         )
     return optimizer
 
 
 def exclude_as(other, optimizer, pairs):
-    """Leaves out of the weight decay what `exclude_from_weight_decay` has left out of
-    the other's: the second of each pair of variables, as the first."""
+    """Excludes from the weight decay the second variable of each pair whose first
+    variable is excluded in the `other` optimizer."""
     if optimizer.weight_decay and not optimizer.built:
         left_out = [new for old, new in pairs if not decays(other, old)]
         if left_out:
@@ -41,12 +41,12 @@ def exclude_as(other, optimizer, pairs):
 
 
 def clip(optimizer, gradients):
-    """Clips one member's gradients by norm; of all members at once Keras' own would."""
+    """Clips one member's gradients by norm; Keras' norm would be over all members."""
     both = optimizer.global_clipnorm, optimizer.clipnorm
     limit = next((limit for limit in both if limit is not None), None)
     if limit is None:
         return gradients
-    # Not `ops.norm`, which TensorFlow refuses to a scalar.
+    # Not `ops.norm`, which fails for scalars on TensorFlow.
     norms = [ops.sqrt(ops.sum(ops.square(gradient))) for gradient in gradients]
     if optimizer.global_clipnorm is not None:
         norms = [ops.sqrt(sum(ops.square(norm) for norm in norms))] * len(norms)
@@ -58,7 +58,7 @@ def clip(optimizer, gradients):
 
 @contextlib.contextmanager
 def unclipped(optimizer):
-    """Without Keras' own clipping, which is by the norm over all members."""
+    """Switches off Keras' clipping, which would take the norm over all members."""
     names = "clipnorm", "global_clipnorm"
     limits = {name: getattr(optimizer, name) for name in names}
     vars(optimizer).update(dict.fromkeys(names))

@@ -26,54 +26,54 @@ from keras_nalu.models.run import current
 
 @keras.saving.register_keras_serializable(package="keras_nalu")
 class Population(Stacked):
-    """Many models of one architecture, trained as one: a seed each, in one program.
+    """Many models of one architecture, trained as one program with a seed for each.
 
-    Members differ in their initial weights, drawn from the template's initializers, and
-    train as each would alone: the loss is summed over the members, and no optimizer is
-    accepted that would mix their gradients. One that diverges disturbs no other.
+    Members differ in their initial weights, sampled by the template's initializers, and
+    train as if alone: the loss is summed over the members, and optimizers that would
+    mix their gradients are refused. A member that diverges disturbs no other.
 
     `compile`, `fit`, `evaluate` and `predict` are those of any Keras model, and run as
-    in `keras_nalu.Sequential`. What differs:
+    in `keras_nalu.Sequential`, with these differences:
 
-    - Data of shape (rows, ...) is shared. With an axis more, (members, rows, ...), each
-      member has its own. So it has from a function, `fit(draw, steps_per_epoch=1000)`:
-      `draw(stream)` returns one batch, drawn on the device by
+    - Data of shape (rows, ...) is shared; data of shape (members, rows, ...) is per
+      member, and so is that of a function, `fit(sample, steps_per_epoch=1000)`:
+      `sample(stream)` returns one batch, sampled on the device by
       `stream.uniform(shape, low, high)`, which puts the members' axis in front.
     - Logs, and so History and TensorBoard, hold quantiles over the members: `loss` is
-      the median, beside it `loss_min`, `loss_q1`, `loss_q3` and `loss_max`; `diverged`
-      counts the members whose loss is not finite any more, which the quantiles leave
-      out. `fit(...).members` has every member's, as arrays of (epochs, members), and
-      in a callback's `on_epoch_end` `population.member_logs` those of the epoch.
+      the median, beside `loss_min`, `loss_q1`, `loss_q3` and `loss_max`. `diverged`
+      counts the members whose loss is not finite; the quantiles leave them out.
+      `fit(...).members` has the logs of every member, in arrays of shape (epochs,
+      members); in a callback's `on_epoch_end`, `population.member_logs` has those of
+      the epoch.
     - `evaluate` and `predict` return arrays with the members first.
-    - Made under a `keras.distribution`, on JAX, it spreads its members over the
-      devices, as many on each.
-    - Callbacks see a chunk of steps as one batch; one that looks at single batches has
-      the members train step by step. Batches of a generator, a `PyDataset` or a data
-      set without static shapes are trained on one by one, too.
+    - If it is made under a `keras.distribution`, on JAX, its members are spread equally
+      over the devices.
+    - Callbacks see a chunk of steps as one batch. The members train step by step if a
+      callback looks at single batches, and on a generator, a `PyDataset` or a data set
+      without static shapes.
 
-    What is not trained, such as a frozen layer or an adapted `Normalization`, has the
-    template's values in every member; make a layer trainable first to have its weights
-    drawn. All that is trained is drawn anew, also where the template was trained or
-    loaded, but for the layers in `keep`.
+    Weights that are not trained, such as those of a frozen layer or an adapted
+    `Normalization`, are copied from the template. Trainable weights are sampled, even
+    if the template was trained or loaded, except in the layers of `keep`.
 
     Args:
-        model: The template, a `Sequential` or functional model with an input. It stays
-            as it is.
+        model: The template, a `Sequential` or functional model with an input. It is
+            not changed.
         size: Number of members.
-        seed: An integer makes the initial weights reproducible; a member's depend on
-            the seed and its number alone. Without one it comes from NumPy's global
+        seed: An integer makes the initial weights reproducible; those of a member
+            depend only on the seed and its number. `None` takes NumPy's global
             generator, which `keras.utils.set_random_seed` seeds.
-        keep: Layers of the template, or their names, with whose weights every member
-            begins although they are trained, such as pretrained ones.
+        keep: Layers of the template, or their names, whose weights every member copies
+            although they are trainable, such as pretrained ones.
         **kwargs: `name`, as for any Keras model.
 
     Raises:
-        ValueError: the template has no input, or a step, loss or metrics that its
-            class computes in its own way; `size` is not a positive integer; the
-            backend is PyTorch, the members are no multiple of the devices; in
-            `compile`, an optimizer that does not treat every weight by itself,
-            clipping by norm of gradients that are accumulated, float16 with its loss
-            scaling, or running eagerly; in `fit`, data for another number of members.
+        ValueError: the template has no input, or overrides its step, loss or metrics;
+            `size` is not a positive integer, or not a multiple of the devices; the
+            backend is PyTorch; in `compile`, an optimizer that does not treat every
+            weight by itself, clipping by norm with accumulated gradients, the policy
+            `mixed_float16`, or running eagerly; in `fit`, data for another number of
+            members.
 
     Example:
 
@@ -97,19 +97,20 @@ class Population(Stacked):
             expected = "None or an integer of 0 or more"
             seed = expect.integer("seed", seed, expected, 0, math.inf, 0)
         if seed is None:
-            # From the generator that `keras.utils.set_random_seed` seeds.
+            # `keras.utils.set_random_seed` seeds this generator.
             seed = np.random.randint(2**31)  # noqa: NPY002
         super().__init__(model, size, seed, _names(model, keep), **kwargs)
         #: The runs of the last epoch of `fit` and of the last `evaluate`.
         self._last: Any = None
         self._evaluated: Any = None
-        self._predicted_own: Any = None
+        self._predicted_per_member: Any = None
 
     @property
     def member_logs(self):
-        """What the last epoch of `fit` came to, as arrays of every member's, by name.
+        """The logs of the last epoch of `fit`: arrays with a value for each member.
 
-        For callbacks, in `on_epoch_end`; the validation's too, if it took place.
+        Callbacks may read it in `on_epoch_end`. If the epoch had a validation, it has
+        those values, too.
         """
         return {} if self._last is None else dict(self._last.epoch)
 
@@ -136,12 +137,12 @@ class Population(Stacked):
         optimizer = expect_elementwise(keras.optimizers.get(optimizer))
         if run_eagerly or not kwargs.get("jit_compile", True):
             raise ValueError(
-                "A population is compiled as a whole, and does not run eagerly. Look "
-                "into one of its members: `population.member(0)`."
+                "A population is compiled as a whole, and does not run eagerly. Try "
+                "one of its members instead: `population.member(0)`."
             )
         if self.dtype_policy.name == "mixed_float16":
             raise ValueError(
-                "Loss scaling would skip a step of all members where one overflows. "
+                "Loss scaling would skip a step of all members if one overflows. "
                 "Received: a template with the policy 'mixed_float16'. "
                 "Try 'mixed_bfloat16' or 'float32'."
             )
@@ -157,7 +158,7 @@ class Population(Stacked):
             optimizer,
             zip(variables_of(self.template), variables_of(self), strict=True),
         )
-        # Without the loss, which is each member's: Keras would try it on all together.
+        # Without the loss, which Keras would compute for all members together.
         super().compile(optimizer, **kwargs)
         self.loss = loss
 
@@ -168,8 +169,8 @@ class Population(Stacked):
         return config | {name: scorer[name] for name in names if name in scorer}
 
     def devices(self):
-        """Where a call's batches lie."""
-        return self._place.devices(self._data.is_own)
+        """The devices of a call's batches."""
+        return self._place.devices(self._data.is_per_member)
 
     @like(keras.Model.fit)
     def fit(self, *args, **kwargs):
@@ -215,12 +216,11 @@ class Population(Stacked):
     def predict(self, x, *args, **kwargs):
         call = {"x": x}
         self._data.admit(call)
-        # TensorFlow would trace data with and without an axis of the members as data of
-        # any rank.
-        own = are_arrays(call["x"]) and self._data.is_own(call["x"])
-        if self._predicted_own != own:
+        # If the rank of the data changes, TensorFlow would trace it as of any rank.
+        per_member = are_arrays(call["x"]) and self._data.is_per_member(call["x"])
+        if self._predicted_per_member != per_member:
             self.predict_function = None
-        self._predicted_own = own
+        self._predicted_per_member = per_member
         with self._place.scope():
             outputs = super().predict(call["x"], *args, **kwargs)
         return keras.tree.map_structure(lambda y: np.moveaxis(y, 1, 0), outputs)
@@ -240,7 +240,7 @@ class Population(Stacked):
             optimizer = _fresh(self.optimizer)
             exclude_as(self.optimizer, optimizer, pairs)
             model.compile(optimizer, **given)
-            # A model that is loaded builds it, and looks for what it holds.
+            # A loaded model builds its optimizer, and the file must have its variables.
             model.optimizer.build(model.trainable_variables)
         return model
 
@@ -253,18 +253,21 @@ class Population(Stacked):
     test_on_batch = train_on_batch
 
     def best(self, x, y=None, sample_weight=None, batch_size=None, steps=None):
-        """The member with the lowest loss on this data, as by `member`."""
+        """The member with the lowest loss on this data, as `member` returns it."""
         data = {"x": x, "y": y, "sample_weight": sample_weight}
         more = {"batch_size": batch_size, "steps": steps, "verbose": 0}
         losses = self._evaluate(data | more)["loss"]
         if not np.isfinite(losses).any():
-            raise ValueError("No member has a loss that is a number on this data.")
+            raise ValueError(
+                "Expected a member whose loss on this data is finite. Received: none. "
+                "Try a lower learning rate."
+            )
         return self.member(
             int(np.argmin(np.where(np.isfinite(losses), losses, np.inf)))
         )
 
     def _open_scores(self, call):
-        """The state of every member's metrics, once it is known what they measure."""
+        """Creates the state of the members' metrics, once there is data to build it."""
         if self.compiled and self._member.scores is None:
             with self._place.scope():
                 self._member.see(*self._data.first(call))
@@ -272,7 +275,7 @@ class Population(Stacked):
                 self._member.open(self.size)
 
     def begin(self, run):
-        """A run tells who has the logs of the members, and is told what logs them."""
+        """Remembers a run, which has the members' logs, and gives it the member."""
         self._evaluated = run
         return self._member
 
@@ -289,14 +292,14 @@ def _expect_template(model):
         )
     if reason := fusing.why_not_steps(model):
         raise ValueError(
-            "A population's members train by Keras' own steps, with its own loss and "
-            f"metrics. Received: a template for which {reason}. Give its loss and "
-            "metrics to `compile`, or train models one by one."
+            "A population's members train by Keras' steps, with its loss and metrics. "
+            f"Received: a template for which {reason}. Give loss and metrics to "
+            "`compile`, or train models one by one."
         )
 
 
 def _names(template, keep):
-    """The names of layers of the template, which may be given themselves."""
+    """The names of the layers in `keep`, which must be layers of the template."""
     names = [each if isinstance(each, str) else each.name for each in keep]
     known = [layer.name for layer in walk_layers(template)]
     if unknown := sorted({*names} - {*known}):
@@ -308,7 +311,7 @@ def _names(template, keep):
 
 
 def _fresh(given):
-    """Metrics and optimizers without what they have counted."""
+    """Copies of metrics and optimizers in their initial state."""
     stateful = keras.metrics.Metric, keras.optimizers.Optimizer
     return keras.tree.map_structure(
         lambda a: a.from_config(a.get_config()) if isinstance(a, stateful) else a, given

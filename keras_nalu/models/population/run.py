@@ -1,11 +1,11 @@
-"""A call of a population's `fit` or `evaluate`, and how it is planned."""
+"""The run and the planner of a population."""
 
 import numpy as np
 from keras import ops
 
 from keras_nalu.models import backends
 from keras_nalu.models.feeds.datasets import Iterated
-from keras_nalu.models.feeds.drawn import Draws
+from keras_nalu.models.feeds.sampled import Sampled
 from keras_nalu.models.planning import Planner
 from keras_nalu.models.population.initial import variables_of
 from keras_nalu.models.population.scores import quantiles
@@ -13,28 +13,28 @@ from keras_nalu.models.run import Run
 
 
 class PopulationRun(Run):
-    """Keeps what every member has logged."""
+    """A run that keeps the logs of every member."""
 
     def __init__(self, *args):
         super().__init__(*args)
-        #: By kind of step, of the last chunk, what every member has logged by name.
+        #: The members' logs of the last chunk, by `train` or `test`.
         self.logs = {}
-        #: Of the last epoch, and of all.
+        #: The members' logs of the last epoch, and lists of those of all epochs.
         self.epoch = {}
         self.seen = {}
         self._member = self.model.begin(self)
 
     def finish(self, kind, logs, state):
-        # On JAX the weights are in the state meanwhile.
+        # On JAX the weights are in the state during a call.
         weights = [*state[0][0], *state[0][1]] if state else variables_of(self.model)
-        logs |= self._member.of_weights.measure(weights, logs)
+        logs |= self._member.weight_metrics.measure(weights, logs)
         self.logs[kind] = {
             name: ops.convert_to_numpy(logs[name]) for name in self._member.names
         }
         return super().finish(kind, quantiles(self.logs[kind]), state)
 
     def end_epoch(self, logs):
-        """What every member has logged of an epoch; with its validation, if any."""
+        """Keeps the members' logs of an epoch, including a validation."""
         held_out = self.logs["test"] if "val_loss" in logs else {}
         self.epoch = self.logs["train"] | {
             f"val_{name}": value for name, value in held_out.items()
@@ -54,12 +54,12 @@ class PopulationRun(Run):
 
 
 class PopulationPlanner(Planner):
-    """Plans a call that Keras could not do: nothing is handed back to it."""
+    """Plans every call as a run, because Keras cannot train a population."""
 
     run = PopulationRun
 
     def _plan(self, call, plan):
-        # Keras says what is missing where it is not compiled.
+        # If the model is not compiled, Keras raises the error.
         return plan(dict(call)) if self.model.compiled else None
 
     def expect(self, call, trains):
@@ -75,16 +75,16 @@ class PopulationPlanner(Planner):
             )
 
     def expect_to_pay(self, feeds, epochs):
-        """Nothing: Keras has no other way."""
+        """Does nothing, because Keras cannot run the call."""
 
     def devices(self):
         return self.model.devices()
 
-    def draws(self, draw, steps):
-        return Draws(draw, steps, self.model.size)
+    def sampled(self, sample, steps):
+        return Sampled(sample, steps, self.model.size)
 
     def other_data(self, steps, reason):
         return Iterated(steps)
 
     def expect_chunk(self, steps, feed):
-        """Nothing: a chunk of one step is the population's, too."""
+        """Does nothing, because Keras cannot run the call."""

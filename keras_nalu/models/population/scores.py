@@ -1,4 +1,4 @@
-"""What the metrics of every member of a population count, and how it is logged."""
+"""The state of every member's metrics, and the quantiles that are logged."""
 
 import keras
 import numpy as np
@@ -11,7 +11,7 @@ QUANTILES = {"": 0.5, "_min": 0, "_q1": 0.25, "_q3": 0.75, "_max": 1}
 
 
 class Scores(keras.metrics.Metric):
-    """What the metrics have counted, of every member. Keras resets it."""
+    """The state of all members' metrics, as a metric, so that Keras resets it."""
 
     def __init__(self, size, variables):
         super().__init__(name="scores")
@@ -29,12 +29,12 @@ class Scores(keras.metrics.Metric):
         return {}
 
 
-class OfWeights:
-    """The metrics of a member's weights after its last step, which no step sees.
+class WeightMetrics:
+    """The metrics of every member's weights, computed after the last step.
 
     Args:
-        template: The model that every member is.
-        metrics: Those of them that are a `SparsityError`.
+        template: The model that every member copies.
+        metrics: The `SparsityError` metrics of the population.
     """
 
     def __init__(self, template, metrics):
@@ -45,7 +45,7 @@ class OfWeights:
         )
 
     def measure(self, weights, logs):
-        """What each comes to in every member, by its names in the logs."""
+        """The value of each metric for every member, by its names in the logs."""
         if not self.metrics:
             return {}
         found = self._measured([ops.convert_to_tensor(weight) for weight in weights])
@@ -61,14 +61,14 @@ class OfWeights:
             return [metric.measure() for metric in self.metrics]
 
     def _names(self, metric):
-        """An output's name may stand before its own."""
+        """The names of a metric in the logs; some begin with the name of an output."""
         model = self.template
         outputs = () if isinstance(model, keras.Sequential) else model.output_names
         return {metric.name, *(f"{name}_{metric.name}" for name in outputs)}
 
 
 def quantiles(logs):
-    """Of the members that did not diverge; Keras logs single numbers."""
+    """Quantiles over the members that did not diverge, since Keras logs numbers."""
     alive = np.isfinite(logs["loss"])
     read = {}
     for name, values in logs.items():

@@ -1,4 +1,4 @@
-"""A model whose weights are those of many members, one behind the other."""
+"""A model whose weights are the stacked weights of many members."""
 
 from typing import Any
 
@@ -16,13 +16,13 @@ from keras_nalu.regularizers import Counting
 
 
 class Stacked(Model):
-    """Trains all members as one: each weight has an axis of the members in front.
+    """Trains all members as one. The first axis of each weight is the members.
 
     Args:
-        template: The model that every member is.
+        template: The model that every member copies.
         size: Number of members.
-        seed: What the initial weights are drawn from.
-        keep: Names of the template's layers whose weights are not drawn.
+        seed: The seed of the initial weights.
+        keep: Names of the template's layers whose weights are copied.
         **kwargs: `name`, as for any Keras model.
     """
 
@@ -31,8 +31,8 @@ class Stacked(Model):
         self.size = size
         self.seed = seed
         self.keep = keep
-        # In objects that Keras does not look into for weights: the template's are not
-        # trained.
+        # Keras does not track the attributes of these objects, so that the template's
+        # weights are not trained.
         self._data = Data(template, size)
         self._place = devices.where(size)
         self._member: Any = Member(template)
@@ -58,7 +58,7 @@ class Stacked(Model):
                     initializer=fixed(value),
                     dtype=variable.dtype,
                     trainable=index < trainable,
-                    constraint=_of_each(variable.constraint),
+                    constraint=_per_member(variable.constraint),
                     autocast=False,
                     name=variable.path.replace("/", "_"),
                 )
@@ -74,9 +74,9 @@ class Stacked(Model):
         return super().metrics + ([] if scores is None else [scores])
 
     def stacked(self, variable):
-        """The variable that holds what this one of the template is in every member.
+        """The variable with the members' values of this variable of the template.
 
-        The members are its first axis. A callback may read it, and assign to it, at the
+        Its first axis is the members. A callback may read it, and assign to it, at the
         begin and the end of an epoch.
         """
         for each, stacked in zip(
@@ -107,7 +107,7 @@ class Stacked(Model):
         *state, data = state_and_data
         if not state:
             return self._run(data, training)
-        # On JAX the variables' values come in, and go out again.
+        # On JAX the values of the variables are passed in and returned.
         kinds = [self.trainable_variables, self.non_trainable_variables]
         if training:
             kinds.append(self.optimizer.variables)
@@ -123,9 +123,9 @@ class Stacked(Model):
         )
 
     def _run(self, data, training):
-        """Keras' own step takes the gradient of all members' losses together. Taken in
-        each member's part it is the same, in half the time on JAX; on TensorFlow XLA
-        would compile the other one anew on every call."""
+        """Takes the gradient for each member, not of the sum of their losses as Keras'
+        step would. It is the same in half the time on JAX; on TensorFlow XLA would
+        compile the other one on every call."""
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         member, optimizer = self._member, self.optimizer
 
@@ -145,11 +145,11 @@ class Stacked(Model):
         return logs
 
     def _each(self, function, data, **stacked):
-        """`function` of what each member has, by name; `data` is shared or its own."""
+        """`function` of each member's values; `data` is shared or per member."""
         shared = {name: value for name, value in data.items() if value is not None}
         stacked["trainable"] = tensors(self.trainable_variables)
         stacked["non_trainable"] = tensors(self.non_trainable_variables)
-        if self._data.is_own(data["x"]):
+        if self._data.is_per_member(data["x"]):
             stacked |= keras.tree.map_structure(lambda a: ops.moveaxis(a, 1, 0), shared)
             shared = {}
         return ops.vectorized_map(lambda values: function(shared | values), stacked)
@@ -164,9 +164,9 @@ def _assign(variables, values):
         variable.assign(value)
 
 
-def _of_each(constraint):
+def _per_member(constraint):
     if isinstance(constraint, Counting):
-        # A member counts its own steps.
+        # Stacked weights do not need it, because members count in a StatelessScope.
         constraint = constraint.constraint
     if constraint is None:
         return None

@@ -12,7 +12,7 @@ from keras_nalu.models.feeds.readers import INNER_STEPS
 
 
 class Stream:
-    """Random numbers for one batch: those of its seed, the same on every call."""
+    """Random numbers for one batch, which depend only on its seed."""
 
     def __init__(self, seed, members):
         self.seed = seed
@@ -20,8 +20,8 @@ class Stream:
         self.calls = 0
 
     def uniform(self, shape, low=0.0, high=1.0, members=None):
-        """Numbers in [low, high), of this shape; behind an axis of the members', or of
-        another number of them, where some are to see the same."""
+        """Numbers in [low, high), of this shape, behind an axis of the members if there
+        are any. `members` may be less if several members are to see the same."""
         self.calls += 1
         seed = self.seed + keras.ops.convert_to_tensor([self.calls, 0], "int32")
         members = self.members if members is None else members
@@ -30,17 +30,17 @@ class Stream:
 
 
 @dataclasses.dataclass(frozen=True)
-class Drawing:
-    """Reads batches from a function that draws them."""
+class Sampler:
+    """Reads batches from a function that samples them."""
 
-    draw: Callable
+    sample: Callable
     members: int | None
     block: int = INNER_STEPS
 
     def __call__(self, seed, start):
         def batch(i):
             counter = keras.ops.stack([keras.ops.zeros_like(i), i])
-            data = self.draw(Stream(seed + counter, self.members))
+            data = self.sample(Stream(seed + counter, self.members))
             if self.members is None:
                 return data
             return map_arrays(lambda a: keras.ops.moveaxis(a, 0, 1), data)
@@ -48,29 +48,29 @@ class Drawing:
         return batch
 
 
-class Draws(Feed):
-    """Batches that a function draws on the device.
+class Sampled(Feed):
+    """Batches that a function samples on the device.
 
-    The same in every epoch, if it `repeats`. A seed makes them reproducible.
+    They are the same in every epoch if it `repeats`. A seed makes them reproducible.
     """
 
-    def __init__(self, draw, steps, members=None, seed=None, repeats=False):
+    def __init__(self, sample, steps, members=None, seed=None, repeats=False):
         super().__init__()
         if steps is None:
             raise ValueError(
-                "A function draws batches without end: say how many are an epoch. "
-                "Try steps_per_epoch=1000 in `fit`, with validation_steps=10 for a "
-                "validation that is drawn, or steps=1000 in `evaluate`."
+                "Expected the number of steps of an epoch, since a function samples "
+                "batches without end. Received: None. Try steps_per_epoch=1000 in "
+                "`fit`, validation_steps=10 for a sampled validation, or steps=1000 in "
+                "`evaluate`."
             )
-        self.reader = Drawing(draw, members)
+        self.reader = Sampler(sample, members)
         self.steps = expect.integer("steps", steps, instead=1000)
         self.repeats = repeats
         self.count = 0
         if seed is None:
-            # From the generator that `keras.utils.set_random_seed` seeds.
+            # `keras.utils.set_random_seed` seeds this generator.
             seed = np.random.randint(2**31 - 2**16)  # noqa: NPY002
-        # The calls of `uniform` count on from the first number, the batches from the
-        # second.
+        # Calls of `uniform` add to the first number, batches to the second.
         self.seed = keras.ops.convert_to_tensor([seed, 0], "int32")
         self.batch_size = count_rows(self[0])
 
@@ -95,5 +95,5 @@ class Draws(Feed):
 
 
 def is_function(x):
-    """Whether `x` draws batches, rather than holding or yielding them."""
+    """Whether `x` is a function that samples batches."""
     return callable(x) and not isinstance(x, keras.utils.PyDataset)
