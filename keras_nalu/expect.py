@@ -120,7 +120,6 @@ def real(name: str, value: Any, instead: str = "np.array([[1.0, 2.0]])") -> Any:
             raise invalid(name, value, "an array of real numbers", instead) from error
         known = kind.kind in "biuf" or "float" in kind.name
     else:
-        # The dtype of a tensor of any backend.
         known = not any(
             word in str(kind) for word in ("string", "complex", "variant", "resource")
         )

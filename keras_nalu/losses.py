@@ -38,7 +38,7 @@ class L2Loss(keras.losses.Loss):
         name: str | None = "l2_loss",
         dtype: Any = None,
     ) -> None:
-        # Keras looks it up in a set, which raises TypeError for a list, say.
+        # Keras would raise a TypeError about hashing for a list, for example.
         expect.kind("reduction", reduction, str | None, "a name or None", "'sum'")
         super().__init__(name=name, reduction=reduction, dtype=dtype)
 

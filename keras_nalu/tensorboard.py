@@ -254,7 +254,6 @@ def _weights(model):
 
 
 def _table(head, rows):
-    """A table in Markdown."""
     lines = []
     for row in [head, ["---", "---"], *rows.items()]:
         cells = (" ".join(str(cell).split()).replace("|", r"\|") for cell in row)

@@ -168,7 +168,6 @@ class Planner:
         return held_out
 
     def feed(self, call, steps, devices, shuffle=False) -> Feed:
-        """The feed of the batches of a call."""
         x, steps = call.get("x"), call.get(steps)
         if isinstance(x, Feed):
             return x
@@ -220,7 +219,6 @@ class Planner:
         return Sampled(sample, steps)
 
     def _steps(self, call, feeds, feed):
-        """The length of a chunk."""
         if any(isinstance(each, Iterated) for each in feeds.values()):
             return 1
         if self.model.asked_steps != "auto":

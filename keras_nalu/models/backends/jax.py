@@ -111,7 +111,7 @@ class Jax(Backend):
         def trace(state, *args):
             options = {"donate_argnums": 0}
             if devices.spread:
-                # Weights stay on their devices, as in Keras' step.
+                # Keeps the weights on their devices, as Keras' step does.
                 options["out_shardings"] = None, jax.tree.map(_sharding, state)
             return _trace(loop, state, *args, **options)
 

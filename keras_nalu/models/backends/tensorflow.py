@@ -121,14 +121,12 @@ class TensorFlow(Backend):
         return call
 
     def sample_each(self, sample, states):
-        # Not `vectorized_map`, which makes the same loop of random numbers, and warns.
-        each = tf.function(
-            lambda states: keras.ops.map(sample, states), autograph=False
-        )
+        # `vectorized_map` would make the same loop of random numbers, and warn.
+        every = tf.function(lambda s: keras.ops.map(sample, s), autograph=False)
         if self.runs_eagerly():
-            return each(states)
-        # Called as it is, it warns of retracing, whatever the function.
-        return each.get_concrete_function(states)(states)
+            return every(states)
+        # Called directly, `every` would warn of retracing.
+        return every.get_concrete_function(states)(states)
 
     def uniform(self, seed, shape, low, high):
         if not self.runs_eagerly() and not _without_xla.get():

@@ -24,7 +24,7 @@ class Data:
         self.size = size
 
     def is_per_member(self, x):
-        """Whether the data is per member, which shows in an additional axis."""
+        """Whether `x` has the additional axis of data per member."""
         inputs = keras.tree.flatten(self.template.inputs)
         return len(keras.tree.flatten(x)[0].shape) > len(inputs[0].shape)
 

@@ -35,8 +35,8 @@ class Member:
             self.weight_metrics = WeightMetrics(template, watch(template, compiled))
             self.scorer = scorer_of(template)
             self.scorer.compile("sgd", **compiled)
-        #: The names in the logs, once a batch was seen.
-        self.names = []
+        #: Empty until a batch was seen.
+        self.names_in_logs = []
 
     def see(self, x, y, sample_weight):
         """Builds the metrics of a member on a batch."""
@@ -46,7 +46,8 @@ class Member:
             self.scorer.input,
         )
         self.scorer.compute_loss(None, y, y_pred, sample_weight)
-        self.names = [*self.scorer.compute_metrics(None, y, y_pred, sample_weight)]
+        logs = self.scorer.compute_metrics(None, y, y_pred, sample_weight)
+        self.names_in_logs = [*logs]
         self.scorer.reset_metrics()
 
     def open(self, size):

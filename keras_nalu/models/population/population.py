@@ -169,7 +169,6 @@ class Population(Stacked):
         return config | {name: scorer[name] for name in names if name in scorer}
 
     def devices(self):
-        """The devices of a call's batches."""
         return self._place.devices(self._data.is_per_member)
 
     @like(keras.Model.fit)

@@ -28,9 +28,8 @@ class PopulationRun(Run):
         # On JAX the weights are in the state during a call.
         weights = [*state[0][0], *state[0][1]] if state else variables_of(self.model)
         logs |= self._member.weight_metrics.measure(weights, logs)
-        self.logs[kind] = {
-            name: ops.convert_to_numpy(logs[name]) for name in self._member.names
-        }
+        names = self._member.names_in_logs
+        self.logs[kind] = {name: ops.convert_to_numpy(logs[name]) for name in names}
         return super().finish(kind, quantiles(self.logs[kind]), state)
 
     def end_epoch(self, logs):
