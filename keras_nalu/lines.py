@@ -171,7 +171,7 @@ def mix(
             side = f"{gate} {'>' if is_open else '<'} 0"
             unit.conditions.append(f"where {side}, as on every row of the data")
         return add(unit) if is_open else multiply(unit)
-    unit.tell("gate", (unit.index,), mean)
+    unit.record("gate", (unit.index,), mean)
     unit.mixed = True
     paths = [f"({path(unit)})" for path in (add, multiply)]
     if gate is None:

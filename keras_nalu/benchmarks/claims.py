@@ -1,4 +1,4 @@
-"""What every module claims, put to the test on the easiest task there is."""
+"""Every operation that a module claims, on the easiest task."""
 
 from typing import Any
 
@@ -20,9 +20,12 @@ STEPS = 50_000
 
 
 def experiments(suite):
-    """Every operation of every module, all trained alike: from two numbers between 1
-    and 2, tested between 2 and 6, by Adam at a rate that decays from 1e-2 to 0.
-    Comparisons learn from digits, and are tested on numbers of two digits."""
+    """Yields an experiment for every operation of every module.
+
+    All are trained on two numbers between 1 and 2 and tested between 2 and 6, by Adam
+    at a rate that decays from 1e-2 to 0. Comparisons are trained on digits and tested
+    on numbers of two digits.
+    """
     for module, layer in LAYERS.items():
         for operation in layer.operations:
             if operation in COMPARISONS:
@@ -42,8 +45,8 @@ def experiments(suite):
 
 
 def _penalties(module) -> dict[str, Any]:
-    """The paper's penalties, of two kinds: those for discrete weights begin at 40% of
-    the training, as in the published benchmark."""
+    """The paper's penalties. Those for discrete weights start at 40% of the training,
+    as in the published benchmark."""
 
     def ramp(value):
         return LinearRamp(value, 2 * STEPS // 5, 7 * STEPS // 10)

@@ -1,9 +1,9 @@
-"""How often known laws are found: SRBench's protocol (arXiv:2107.14351).
+"""How often known laws are recovered, by SRBench's protocol (arXiv:2107.14351).
 
 Three quarters of the rows train; noise is a share of the root mean square of y on them.
-A formula is exact as SRBench says it if SymPy, after floats are rounded to three
-decimals, finds its difference from the law or their ratio constant; `far` is the
-largest relative error of 1,000 rows up to five times outside the range.
+A formula is exact if SymPy, after rounding floats to three decimals, finds its
+difference from the law or their ratio constant (SRBench's rule). `far` is the largest
+relative error on 1,000 rows up to five times outside the range.
 
 `laws/feynman.csv` has the 81 equations of the AI Feynman set that are arithmetic, in
 three groups: M of one term, R rational, S with roots of sums; `laws/classic.csv` has
@@ -25,7 +25,7 @@ SETS = ("feynman", "classic")
 
 @dataclasses.dataclass
 class Law:
-    """One problem: its formula as text, and the range of every variable."""
+    """A law: its formula as text, and the range of every variable."""
 
     name: str
     group: str
@@ -33,8 +33,10 @@ class Law:
     ranges: dict[str, tuple[float, float]]
 
     def sample(self, rows, seed, far=1.0, columns=0):
-        """X (rows, variables + columns) and y, uniform in the ranges, which `far`
-        stretches upwards; the columns more have nothing to do with y."""
+        """X (rows, variables + columns), uniform in the ranges, and y (rows,).
+
+        `far` stretches the ranges upwards; y does not depend on the further `columns`.
+        """
         random = np.random.default_rng(seed)
         bounds = [*self.ranges.values(), *[(1.0, 5.0)] * columns]
         X = np.stack(
@@ -46,7 +48,7 @@ class Law:
         return X, y * np.ones(rows)
 
     def sympy(self):
-        """The law as SymPy reads it, of positive symbols x0, x1, ..."""
+        """The law as a SymPy expression of positive symbols x0, x1, ..."""
         import sympy
 
         names = {
@@ -57,7 +59,7 @@ class Law:
 
 
 def laws(path):
-    """The problems of a CSV file: name, group, formula, ranges as `x=1..5 y=0..1`."""
+    """Yields the laws of a CSV file: name, group, formula, ranges `x=1..5 y=0..1`."""
     with open(path, newline="") as file:
         for row in csv.DictReader(file):
             ranges = {}
@@ -70,7 +72,7 @@ def laws(path):
 
 @dataclasses.dataclass(frozen=True)
 class Trial:
-    """What one row of results is about; `digits` 32 is float32, 6 six of them."""
+    """The settings of one row of results; `digits` is 64, 32 (float32) or 6."""
 
     law: str
     set: str = "feynman"
@@ -83,7 +85,7 @@ class Trial:
     timeout: float = 60.0
 
     def data(self, law):
-        """The rows to train on, (rows, features) and (rows,)."""
+        """The training data: X (rows, features) and y (rows,)."""
         X, y = law.sample(self.rows, self.seed, columns=self.columns)
         random = np.random.default_rng(self.seed + 1)
         train = random.permutation(self.rows)[: round(0.75 * self.rows)]
@@ -102,14 +104,14 @@ class Trial:
         law = next(x for x in laws(FOLDER / f"{self.set}.csv") if x.name == self.law)
         X, y = self.data(law)
         begin, cpu = time.perf_counter(), time.process_time()
-        predict, formula, told = METHODS[self.method](X, y, self.timeout, self.seed)
+        predict, formula, details = METHODS[self.method](X, y, self.timeout, self.seed)
         wall, cpu = time.perf_counter() - begin, time.process_time() - cpu
         far = far_error(predict, law, self.columns)
-        # What holds far outside is the law; SymPy is asked where that is open.
+        # A formula that holds far outside is the law; else SymPy decides.
         clean = self.noise == 0 and self.digits == 64
         exact = far < (1e-6 if clean else 1e-9) or same(formula, law)
         measured = {"exact": bool(exact), "far": far, "seconds": wall, "cpu": cpu}
-        return dataclasses.asdict(self) | {"group": law.group} | measured | told
+        return dataclasses.asdict(self) | {"group": law.group} | measured | details
 
 
 FIELDS = [
@@ -120,22 +122,22 @@ FIELDS = [
 
 
 def ours(X, y, timeout, seed):
-    """`ArithmeticRegressor`, as it is."""
+    """`ArithmeticRegressor` with its defaults."""
     from keras_nalu import ArithmeticRegressor
 
     model = ArithmeticRegressor(timeout=timeout, random_state=seed).fit(X, y)
-    told = {
+    details = {
         "extrapolation": model.extrapolation_error_,
         "undecided": len(model.undecided_),
         "verdict": bool(model.verdict_),
         "formula": model.formula_.removeprefix("y = "),
     }
-    return model.predict, model.sympy(), told
+    return model.predict, model.sympy(), details
 
 
 def operon(X, y, timeout, seed):
-    """pyoperon with its default settings, but as SRBench has it with five local steps
-    for constants, a root beside its four operations, and no limit but the time."""
+    """pyoperon with its defaults, but a square root, no limit except the time, and five
+    local steps for constants, as in SRBench."""
     import sympy
     from pyoperon.sklearn import SymbolicRegressor
 
@@ -155,8 +157,7 @@ def operon(X, y, timeout, seed):
 
 
 def gplearn(X, y, timeout, seed):
-    """gplearn with its default settings and a root, a generation after the other
-    until the CPU time is over."""
+    """gplearn with its defaults and a square root, until the CPU time is over."""
     import sympy
     from gplearn.genetic import SymbolicRegressor
 
@@ -190,8 +191,8 @@ METHODS = {"keras_nalu": ours, "pyoperon": operon, "gplearn": gplearn}
 
 
 def far_error(predict, law, columns=0):
-    """The largest relative error (by |y| and the size of y) up to five times outside,
-    where the law has a value."""
+    """The largest error, relative to |y| plus 0.1% of its root mean square, on rows up
+    to five times outside the ranges on which the law has a value."""
     X, y = law.sample(1000, 90_001, far=5.0, columns=columns)
     defined = np.isfinite(y)
     if not defined.any():
@@ -203,7 +204,7 @@ def far_error(predict, law, columns=0):
 
 
 def same(found, law, seconds=20):
-    """SRBench's symbolic solution: difference or ratio constant, after rounding."""
+    """Whether difference or ratio are constant after rounding, as SRBench asks."""
     import sympy
 
     with limited(seconds):
@@ -224,7 +225,7 @@ def same(found, law, seconds=20):
 
 
 def rounded(expression):
-    """Floats to three decimals, as SRBench does; exact numbers stay."""
+    """The expression with floats rounded to three decimals; exact numbers stay."""
     import sympy
 
     expression = sympy.N(expression.subs(sympy.pi, sympy.N(sympy.pi)))
@@ -233,7 +234,7 @@ def rounded(expression):
 
 
 def near(value):
-    """The float at three decimals, a whole number where it is one."""
+    """The float rounded to three decimals, as an Integer if it is whole."""
     import sympy
 
     close = round(float(value), 3)
@@ -241,7 +242,7 @@ def near(value):
 
 
 class limited:
-    """Ends a block after some seconds, where the system has SIGALRM."""
+    """Ends a block after some seconds, if the system has SIGALRM."""
 
     def __init__(self, seconds):
         self.seconds = seconds
@@ -261,8 +262,8 @@ class limited:
 
 
 def table(rows):
-    """Lines of a table: for each method and condition, and for each group and all, how
-    many are exact with the 95 % Wilson interval, how many are far below 1e-6 and 1e-4,
+    """Yields the lines of a table: for each method, condition and group, how many laws
+    are exact (with the 95% Wilson interval), how many have `far` below 1e-6 and 1e-4,
     and the seconds."""
     from keras_nalu.benchmarks.statistics import wilson
 

@@ -1,8 +1,7 @@
-"""What the benchmarks take from the package that has no public name.
+"""The names of the package that the benchmarks use and that are not public.
 
-Everything else in this room uses public names. Missing are: a drawn data set that has a
-seed of its own and may begin again in every epoch (`Sampled`), and products that keep
-all digits of float32 on a GPU (`matmul`, `linear`, `clip`).
+`Sampled` is a data set sampled on the device with a seed, which can repeat every epoch;
+`matmul`, `linear` and `clip` keep all digits of float32 on a GPU.
 """
 
 from keras_nalu.models.feeds.sampled import Sampled as Sampled

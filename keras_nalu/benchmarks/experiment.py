@@ -17,41 +17,39 @@ from keras_nalu.benchmarks.doors import Sampled
 from keras_nalu.benchmarks.measuring import Log, result
 from keras_nalu.benchmarks.tasks import Task
 
-#: By name, what a paper does between the steps: functions of a `Log`, that return
-#: callbacks. A paper's of one's own is added here.
+#: What a paper does between epochs: functions of a `Log` that return callbacks. Add the
+#: rules of another paper here.
 RULES: dict[str, Any] = {
     "inalu": lambda log: [inalu.INALUReinitialize()],
     "inalu port": lambda log: inalu.port_callbacks(log.last_error),
 }
 
 
-#: Raised whenever what is drawn or measured changes: older rows count no more.
+#: Raised whenever the samples or the measurements change, which makes old rows invalid.
 PROTOCOL = 1
 
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """A module, a task, an optimizer, and how long and how often.
+    """A module, a task and an optimizer, trained with many seeds.
 
-    `config` names what decides its results, and is its identity.
+    `config` has everything that determines the results, and gives the `identity`.
 
     Args:
-        module: What the tables call the module.
-        task: A `Task` of `keras_nalu.benchmarks.tasks`, or of one's own.
-        layers: The Keras layers that are trained, one behind the other. A class of
-            one's own has `@keras.saving.register_keras_serializable()`.
+        module: The module's name in the tables.
+        task: A `Task` of `keras_nalu.benchmarks.tasks`, or a subclass of yours.
+        layers: The Keras layers of the model, in order. Your classes need
+            `@keras.saving.register_keras_serializable()`.
         optimizer: A Keras optimizer.
-        seeds: How many: 0, 1, ...; of each variant of the task.
-        steps: Of training, a multiple of `log_every`.
-        log_every: Steps from one measurement to the next; there is one before the
-            first.
-        restarts: Runs of every seed, on the same task with other weights and batches;
-            the one with the best validation is the seed's. That the test is not asked
-            makes it a method, which a user has as well.
-        rules: Names of `RULES`: what a paper does between the steps.
-        suite: The name of the table that it belongs to.
+        seeds: The number of seeds of each variant of the task: 0, 1, ...
+        steps: Steps of training, a multiple of `log_every`.
+        log_every: Steps between measurements; the first is before the training.
+        restarts: Runs of every seed, on the same task with other weights and batches.
+            The run with the best validation counts; the test has no influence.
+        rules: Names in `RULES`.
+        suite: The name of the suite in the tables.
 
-    Example, an NMU at another rate on a range of one's own:
+    Example, an NMU with another rate and another range:
 
     >>> from keras_nalu.benchmarks.experiment import Experiment
     >>> from keras_nalu.benchmarks.tasks import SingleModule, Uniform, Variant
@@ -90,14 +88,15 @@ class Experiment:
             self.steps % self.log_every
         ):
             raise ValueError(
-                "Expected seeds, restarts, and steps in whole thousands (`log_every`). "
+                "Expected seeds and restarts of 1 or more, steps in whole thousands "
+                "(multiples of `log_every`). "
                 f"Received: seeds={self.seeds}, restarts={self.restarts}, "
                 f"steps={self.steps}, log_every={self.log_every}."
             )
         by_epoch = self.rules or self.task.batches
         if by_epoch and self.log_every != (self.task.batches or 1000):
             raise ValueError(
-                "The task or its rules go by epochs. Expected log_every="
+                "The task or its rules need epochs of fixed length. Expected log_every="
                 f"{self.task.batches or 1000}. Received: log_every={self.log_every}."
             )
         if unknown := [name for name in self.rules if name not in RULES]:
@@ -106,7 +105,7 @@ class Experiment:
                 f"{', '.join(RULES)}."
             )
         object.__setattr__(self, "rules", tuple(self.rules))
-        # As text, so that it can be compared, sent and kept.
+        # As text, which can be compared, pickled and saved.
         if not isinstance(self.layers, str):
             layers = [keras.saving.serialize_keras_object(a) for a in self.layers]
             object.__setattr__(self, "layers", json.dumps(layers))
@@ -115,10 +114,10 @@ class Experiment:
             object.__setattr__(self, "optimizer", json.dumps(optimizer))
 
     def config(self):
-        """All that decides the results, as plain data.
+        """Everything that determines the results, as plain data.
 
-        Layers and the optimizer count by what Keras saves of them, but for their names:
-        a layer's own counts the layers before it.
+        Layers and the optimizer are their Keras configs without names, as Keras numbers
+        default names.
         """
         return {
             "protocol": PROTOCOL,
@@ -136,7 +135,7 @@ class Experiment:
 
     @property
     def identity(self):
-        """A short name of its JSON."""
+        """A hash of `config`."""
         text = json.dumps(self.config(), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -155,11 +154,11 @@ class Experiment:
 
     @property
     def batch_steps(self):
-        """Of all members together: what it costs."""
+        """The steps of all members together."""
         return self.members * self.steps
 
     def population(self):
-        """The models, compiled: of every variant, all seeds."""
+        """The compiled population: all seeds of every variant."""
         template = keras.Sequential(
             [
                 keras.Input(self.task.input_shape),
@@ -171,9 +170,9 @@ class Experiment:
         kind = inalu.PenalizedPopulation if is_penalized else keras_nalu.Population
         population = kind(template, self.members, seed=0)
         for variable in population.weights:
-            # A seed begins with the same weights in all variants.
-            drawn = keras.ops.convert_to_numpy(variable)[: len(self.run_seeds)]
-            variable.assign(np.concatenate([drawn] * len(self.task.variants)))
+            # A seed has the same initial weights in all variants.
+            initial = keras.ops.convert_to_numpy(variable)[: len(self.run_seeds)]
+            variable.assign(np.concatenate([initial] * len(self.task.variants)))
         metrics = [*self.task.measures().values(), *_sparsity_error(template)]
         population.compile(optimizer, self.task.loss, metrics=metrics)
         return population
@@ -181,31 +180,33 @@ class Experiment:
     def run(self, callbacks=()):
         """Trains, and returns a row for every variant, seed and measure.
 
-        A row says what was trained (`suite`, `experiment`, `module`, `operation`,
-        `inputs`, `range`, `seed`, `steps`), where and when (`backend`, `versions`,
-        `seconds` and `members` of the whole population), and what it came to: at
-        `selected_step`, where the validation was best, the error `interpolation` of the
-        validation and `extrapolation` of the test, and the `sparsity_error`; whether
-        that test is below `threshold` (`solved`), the first measured step at which it
-        was (`solved_at`), and whether the run `diverged` in the end. Numbers that are
-        not finite are `None`.
+        A row has
 
-        The sparsity error is the largest of all effective weights. The published code
-        takes the mean of the largest of each matrix for an iNALU and an NPU.
+        - the run: `suite`, `experiment`, `module`, `operation`, `inputs`, `range`,
+          `seed`, `steps`;
+        - the population: `backend`, `versions`, `seconds` and `members`;
+        - at `selected_step`, the step with the lowest validation error: the errors
+          `interpolation` (validation) and `extrapolation` (test), and `sparsity_error`;
+        - `solved`: whether that test error is below `threshold`; `solved_at`: the first
+          step at which a test error was; `diverged`: whether the last is not finite.
+
+        Numbers that are not finite are `None`. The sparsity error is the largest of all
+        effective weights; for iNALU and NPU, the published code takes the mean of the
+        largest of each matrix.
 
         Args:
-            callbacks: Further callbacks of Keras.
+            callbacks: Further Keras callbacks.
         """
         started = time.perf_counter()
-        # What cannot be told in the end is to be said at once.
+        # Errors in these should come before the training.
         every, thresholds = self._identified(), self.task.thresholds()
-        # What draws weights anew in the course of the training draws from this one.
+        # `INALUReinitialize` takes its seeds from this generator.
         np.random.seed(0)  # noqa: NPY002
         population = self.population()
         log = Log(self, population)
         rules = [make for name in self.rules for make in RULES[name](log)]
         batches = Sampled(
-            lambda stream: self.task.draw(stream, self.run_seeds),
+            lambda stream: self.task.sample(stream, self.run_seeds),
             self.log_every,
             self.members,
             seed=0,
@@ -222,7 +223,7 @@ class Experiment:
         return [every | row for row in self._rows(log, thresholds)]
 
     def _identified(self):
-        """What all rows have in common."""
+        """The columns that all rows share."""
         return {
             "suite": self.suite,
             "experiment": self.identity,
@@ -256,7 +257,7 @@ class Experiment:
                     yield names | best
 
     def _tries(self, variant, seed):
-        """The numbers of a seed's members."""
+        """The indices of a seed's members."""
         runs = len(self.run_seeds)
         return range(variant * runs + seed, (variant + 1) * runs, self.seeds)
 
@@ -267,7 +268,7 @@ def _validation(result):
 
 
 def _sparsity_error(template):
-    """The metric, in a list that is empty if the model has no arithmetic layer."""
+    """[SparsityError()], or [] if the model has no arithmetic layer."""
     try:
         keras_nalu.SparsityError(template).result()
     except ValueError:
@@ -276,7 +277,7 @@ def _sparsity_error(template):
 
 
 def _nameless(config):
-    """What counts of a Keras config: registered classes and their arguments."""
+    """A Keras config reduced to registered classes and their arguments."""
     if isinstance(config, list):
         return [_nameless(a) for a in config]
     if not isinstance(config, dict):
@@ -284,9 +285,9 @@ def _nameless(config):
     if "class_name" in config and "config" in config:
         name = config.get("registered_name") or config["class_name"]
         return {"class": name, "config": _nameless(config["config"])}
-    # A dtype policy is nothing but a name.
+    # Only a dtype policy has a name that matters.
     nothing = () if config.keys() == {"name"} else ("name", "build_config")
-    # What is `None` was not asked for: a later version may have more of that.
+    # Without `None`, so that arguments of later Keras versions do not change it.
     return {
         key: _nameless(value)
         for key, value in config.items()

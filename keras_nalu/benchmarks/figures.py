@@ -1,7 +1,6 @@
-"""Figures of result rows: as the papers draw them, and all at a glance.
+"""Figures of result rows: the papers' panels, and a heat map of all.
 
-As wide as a README shows them. The colours are Paul Tol's "muted" ones, and
-matplotlib's cividis: one can tell them apart with any kind of colour vision.
+Paul Tol's "muted" colours and matplotlib's cividis suit any kind of colour vision.
 """
 
 import itertools
@@ -19,14 +18,14 @@ INCHES = 9
 
 
 def panels(rows, operation):
-    """Success rate, step and sparsity error over the ranges, a colour a module.
+    """Success rate, step and sparsity error over the ranges, as in Mistry et al.
 
-    As Mistry et al. draw them, with the 95% intervals of `statistics`. A module has the
-    same colour in the figures of all operations.
+    Each module has one colour, the same for all operations; the bars are the 95%
+    intervals of `statistics`.
 
     Args:
         rows: The result rows of one suite and number of inputs.
-        operation: The one to draw.
+        operation: The operation to plot.
 
     Returns:
         A matplotlib Figure.
@@ -56,7 +55,7 @@ def panels(rows, operation):
         for i, module in enumerate(modules):
             of_module = lines[lines["module"] == module]
             x = np.array([ranges.index(a) for a in of_module["range"]])
-            # Side by side, so that equal values do not hide one another.
+            # Side by side, as equal values would hide one another.
             x = x + 0.6 * ((i + 0.5) / len(modules) - 0.5)
             _points(axis, x, of_module[name], module, *styles[module])
         axis.set_title(title, fontsize="medium")
@@ -73,7 +72,7 @@ def panels(rows, operation):
 
 def _points(axis, x, intervals, label, color, marker):
     middle, low, high = np.array([*intervals], float).T
-    # A single run has no interval: NaN.
+    # The interval of a single run is NaN.
     ends = np.fmax([middle - low, high - middle], 0)
     looks = {"markersize": 4, "linewidth": 1, "linestyle": "none"}
     axis.errorbar(x, middle, ends, label=label, color=color, marker=marker, **looks)
@@ -85,20 +84,20 @@ def _scale(axes, ranges, last):
     rates, steps, errors = axes
     rates.set_ylim(-0.03, 1.03)
     rates.yaxis.set_major_formatter(PercentFormatter(1))
-    # The interval of a few runs may end far behind the last step.
+    # The interval of a few runs may end far after the last step.
     steps.set_ylim(0, min(steps.get_ylim()[1], 1.03 * last))
     steps.yaxis.set_major_formatter(EngFormatter(sep=""))
     steps.set_xlabel("Range of the training inputs")
     steps.set_xticks(range(len(ranges)), ranges)
     steps.set_xlim(-0.5, len(ranges) - 0.5)
-    # Of clipped weights it is 0, of others from 1e-8 on.
+    # Clipped weights have an error of 0, others of 1e-8 or more.
     errors.set_yscale("symlog", linthresh=1e-8)
     errors.set_ylim(-2e-9, 1)
     errors.set_yticks([0, 1e-8, 1e-6, 1e-4, 1e-2, 0.5], minor=False)
 
 
 def heat_map(rows):
-    """How many seeds of every module solved every operation on every range.
+    """A heat map: how many seeds of each module solve each operation on each range.
 
     Args:
         rows: The result rows of one suite and number of inputs.
@@ -158,7 +157,7 @@ def heat_map(rows):
 
 
 def _only(rows, *names):
-    """The values that all of the rows have in common."""
+    """The values of these columns, which must be the same in all rows."""
     for name in names:
         values = rows[name].unique().tolist()
         if len(values) > 1:
@@ -171,17 +170,17 @@ def _only(rows, *names):
     if several := [name for name in APART if name in keys]:
         raise ValueError(
             "Expected one experiment for a module, operation and range. Received: "
-            f"several, told apart by {' and '.join(several)}. Choose among the rows."
+            f"several, which differ in {' and '.join(several)}. Choose among the rows."
         )
     if rows["solved"].isna().any():
         raise ValueError(
             f"Expected a task with a threshold. Received: rows of {rows['suite'][0]}, "
-            "which has errors only. Try `table`."
+            "which has only errors. Try `report.table(rows)`."
         )
     return [rows[name][0] for name in names]
 
 
 def _ranges(rows):
-    """In the order of the module that was trained on most of them."""
+    """The ranges, in the order of the module that was trained on most of them."""
     cells = rows.groupby(["operation", "module"])["range"].unique()
     return [*dict.fromkeys(itertools.chain(*sorted(cells, key=len, reverse=True)))]

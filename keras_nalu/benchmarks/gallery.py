@@ -1,4 +1,4 @@
-"""What the manual shows of each module: how it answers, and how it came to that."""
+"""The manual's pictures of each module: its outputs, and the path of its weights."""
 
 import keras
 import numpy as np
@@ -7,7 +7,7 @@ from keras_nalu import formula
 from keras_nalu.benchmarks import runner
 
 SEEDS, EPOCH = 5, 50  # steps
-#: The epochs in which weights are recorded.
+#: The epochs before which weights are recorded.
 RECORDED = {0, 1, 2, *np.geomspace(3, 1000, 40).astype(int)}
 BLUE, ORANGE, GREEN, RED = "#2166ac", "#c4601d", "#2b7d4f", "#d62728"
 LEVELS = {
@@ -21,14 +21,14 @@ TICKS = np.linspace(-10, 10, 201, dtype="float32")
 PLANE = np.stack(np.meshgrid(TICKS, TICKS), axis=-1).reshape(-1, 2)
 SQUARE = np.random.default_rng(0).uniform(1, 2, (100, 2))
 
-#: The modules that `show` has trained: the experiment and a model, by name.
+#: {name: (experiment, model)} of the modules that `show` has trained.
 shown = {}
 
 
 def show(name, operation):
-    """Trains five seeds of a module, prints what they found, and draws two pictures.
+    """Trains five seeds of a module, prints the formula, and plots two pictures.
 
-    Left, the answers over the plane; right, the path of the effective weights.
+    Left, the outputs over the plane; right, the effective weights over the steps.
 
     Args:
         name: A layer's name, such as "NMU".
@@ -46,33 +46,33 @@ def show(name, operation):
     print(formula(model, _far(claim)))
 
     figure, (left, right) = plt.subplots(1, 2, width_ratios=(1, 1.3), figsize=(8.5, 3))
-    filled = draw_plane(left, claim, model)
+    filled = plot_plane(left, claim, model)
     figure.colorbar(filled, ax=left, ticks=LEVELS[operation], format="%g")
     left.set(xlabel="$x_0$", ylabel="$x_1$", title=f"{name}, {operation}")
-    _draw_paths(right, population.member(first), steps, recorded, first)
+    _plot_paths(right, population.member(first), steps, recorded, first)
     plt.show()
     shown[name] = claim, model
 
 
 def family():
-    """The planes of all modules that were shown, in one picture."""
+    """Plots the planes of all modules that were shown, in one picture."""
     import matplotlib.pyplot as plt
 
     _, grid = plt.subplots(3, 6, figsize=(10, 5.6))
     for axes, (name, (claim, model)) in zip(grid.flat, shown.items(), strict=True):
-        draw_plane(axes, claim, model)
+        plot_plane(axes, claim, model)
         axes.set_title(f"{name}\n{claim.task.operation}", fontsize=10)
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
     plt.show()
 
 
-def draw_plane(axes, claim, model):
-    """The answers of a model as colours, and the exact ones as lines."""
+def plot_plane(axes, claim, model):
+    """Plots the outputs of a model as colours, and the exact ones as lines."""
     import matplotlib.pyplot as plt
 
     levels = LEVELS[claim.task.operation]
-    plane = keras.ops.convert_to_tensor(PLANE)  # which divides by 0 without a warning
+    plane = keras.ops.convert_to_tensor(PLANE)  # NumPy would warn of 1 / 0
     learned, exact = (
         np.ma.masked_invalid(np.reshape(answer(plane), (201, 201)))
         for answer in (model, lambda x: claim.task.answer(x, None))
@@ -101,7 +101,7 @@ def _train(claim):
     epochs = claim.steps // EPOCH
     keras.utils.set_random_seed(0)
     population.fit(
-        lambda stream: claim.task.draw(stream, range(SEEDS)),
+        lambda stream: claim.task.sample(stream, range(SEEDS)),
         steps_per_epoch=EPOCH,
         epochs=epochs,
         verbose=0,
@@ -129,7 +129,7 @@ def _solves(claim, population):
     return np.mean(errors**2, axis=1) < 1e-5
 
 
-def _draw_paths(axes, model, steps, recorded, chosen):
+def _plot_paths(axes, model, steps, recorded, chosen):
     import matplotlib.pyplot as plt
 
     layer, variables = model.layers[0], model.trainable_variables
@@ -146,7 +146,7 @@ def _draw_paths(axes, model, steps, recorded, chosen):
         colors = (GREEN,) if name == "gate" else (BLUE, ORANGE)
         for entry, color in enumerate(colors):
             axes.plot(steps, path[..., entry], color=color, ls=style, lw=0.8, alpha=0.4)
-            width = 3 if color == BLUE else 1.5  # both are seen where they meet
+            width = 3 if color == BLUE else 1.5  # both remain visible where they meet
             axes.plot(steps, path[:, chosen, entry], color=color, ls=style, lw=width)
         color = GREEN if name == "gate" else "gray"
         if len(paths[0]) > 1:
@@ -161,7 +161,7 @@ def _draw_paths(axes, model, steps, recorded, chosen):
 def _effective(layer):
     found = {}
     for name, kernel in layer.kernels.items():
-        # Of the two inputs; the NMRU has two more, of their reciprocals.
+        # Two inputs; the NMRU has two more rows, for their reciprocals.
         pairs = np.reshape(kernel, (-1, 2))
         found |= dict(zip((name, f"{name} of 1/x"), pairs, strict=False))
     if hasattr(layer, "gate"):

@@ -1,23 +1,22 @@
-"""How iNALU is trained: by its authors, and in the benchmark of Mistry et al.
+"""Training of the iNALU, by its authors and in the benchmark of Mistry et al.
 
-The numbers are those of the authors' published code, but for the optimizer. The iNALUs
-and the NALU beside them are trained in the same way:
+The numbers are those of the authors' published code, except the optimizer. The iNALUs
+and the NALU that they are compared with are trained in the same way:
 
-- Adam at 0.001 that clips, takes kernels and gates in turn, and adds steps along the
-  penalty: `INALUAdam`, in a `PenalizedPopulation`. Their script has RMSProp at 0.01;
-  their tables come from Adam: with it the script repeats their losses and counts, and
-  with RMSProp it solves more;
-- weights drawn anew every ten epochs where the training is stuck:
-  `INALUReinitialize`;
-- 64,000 rows in batches of 64, the same and in the same order in each of 100 epochs.
+- Adam at 0.001 with clipping, which updates kernels and gates in turn and adds steps
+  along the penalty: `INALUAdam`, in a `PenalizedPopulation`. Their script has RMSProp
+  at 0.01, but their tables come from Adam: with it the script repeats their losses and
+  counts, with RMSProp it solves more;
+- new weights every ten epochs if the training is stuck: `INALUReinitialize`;
+- 64,000 rows in batches of 64, in the same order in each of 100 epochs.
 
-It differs from their code in this:
+Two things differ from their code:
 
-- That one looks whether it is stuck after each of the 1,000 batches of every tenth
-  epoch, and here it is once, before the first.
-- That one remembers the loss of a penalized batch from behind the penalty's step on the
-  kernels, here it is that from before the batch. Only losses below 1 are concerned, and
-  only the look asks for them.
+- It checks whether the training is stuck after each of the 1,000 batches of every tenth
+  epoch; here this is done once, before the first.
+- It records the loss of a penalized batch after the penalty's step on the kernels; here
+  it is the loss before the batch. Only losses below 1 differ, and only that check uses
+  them.
 
 Reference: Schlör, Ring and Hotho, iNALU: Improved Neural Arithmetic Logic Unit, 2020,
 arXiv:2003.07629; published code for TensorFlow 1.8.
@@ -37,7 +36,7 @@ from keras_nalu.regularizers import INALUPenalty
 
 @keras.saving.register_keras_serializable(package="keras_nalu")
 class NALUBesideINALU(NALU):
-    """A NALU that begins as the iNALUs do that it is compared with."""
+    """A NALU with the initial weights of the iNALUs that it is compared with."""
 
     def add_kernel(self, name, shape=None, initializer=None):
         mean = 1.0 if name == "W_hat" else -1.0
@@ -47,29 +46,29 @@ class NALUBesideINALU(NALU):
         return super().add_gate(name, shape, RandomNormal(0.0, 0.1))
 
 
-#: "INALU" has weights of their own for sum and product ("iw"), "SharedINALU" the same
-#: ("sw"); "NALU" is the paper's "NALU (m)". All begin with W_hat from N(1, 0.1), M_hat
+#: "INALU" has separate weights for sum and product ("iw"), "SharedINALU" the same ones
+#: ("sw"); "NALU" is the paper's "NALU (m)". All initialize W_hat from N(1, 0.1), M_hat
 #: from N(-1, 0.1) and gates from N(0, 0.1).
 MODULES = {"INALU": INALU, "SharedINALU": SharedINALU, "NALU": NALUBesideINALU}
 
 
 @keras.saving.register_keras_serializable(package="keras_nalu")
 class PenalizedPopulation(Population):
-    """A population that tells its `INALUAdam` every member's loss of the batch.
+    """A population that passes every member's loss of the batch to its `INALUAdam`.
 
     The loss is the mean squared error. The logs have `last_batch_loss`, from before the
-    update, and `batch_loss_deviation`, for which `INALUReinitialize` asks.
+    update, and `batch_loss_deviation`, which `INALUReinitialize` needs.
     """
 
     def compile(self, optimizer, loss="mse", *, metrics=None, **kwargs):
         mse = keras.losses.MeanSquaredError()
-        own = {
+        added = {
             metric.name: metric
             for metric in (LastBatchLoss(mse), BatchLossDeviation(mse))
         }
-        # Where it is loaded, they are among the given.
+        # A loaded population passes them in `metrics`.
         given = {getattr(metric, "name", metric): metric for metric in metrics or []}
-        super().compile(optimizer, loss, metrics=[*(own | given).values()], **kwargs)
+        super().compile(optimizer, loss, metrics=[*(added | given).values()], **kwargs)
 
     def _run(self, data, training):
         logs = super()._run(data, training)
@@ -81,7 +80,7 @@ class PenalizedPopulation(Population):
 
 @keras.saving.register_keras_serializable(package="keras_nalu")
 class INALUAdam(keras.optimizers.Optimizer):
-    """Adam that takes kernels and gates in turn, and adds steps along the penalty.
+    """Adam that updates kernels and gates in turn, and adds steps along the penalty.
 
         m <- 0.9 m + 0.1 g                                                       (1)
         s <- 0.999 s + 0.001 g ** 2                                              (2)
@@ -89,22 +88,21 @@ class INALUAdam(keras.optimizers.Optimizer):
         w <- w - r m / (sqrt(s) + 1e-8)                                          (4)
 
     `g` is the gradient of the batch's loss, each entry clipped. Of ten batches the
-    first eight train the kernels, and the last two the gates; what is not trained keeps
-    its `m` and `s`. `t` counts all steps, of kernels, gates and along the penalty.
+    first eight train the kernels, and the last two the gates; the others keep their `m`
+    and `s`. `t` counts all steps, of kernels, gates and along the penalty.
 
-    After batch number `begin`, a member whose loss of the batch was below 1, before
-    that update, makes two more steps, with the same `m` and `s`: one of the kernels,
-    and one of the gates. `g` is the gradient of the sum of `INALUPenalty(0.05)` over
-    all weights. (That is at most 0.05, and so never clipped.) The population has to
-    call `penalize`: it is a `PenalizedPopulation`. A member of it that trains on alone
-    makes no such steps.
+    After batch number `begin`, a member whose loss of the batch was below 1 before the
+    update makes two more steps with the same `m` and `s`: one of the kernels, and one
+    of the gates. Their `g` is the gradient of the sum of `INALUPenalty(0.05)` over all
+    weights. A `PenalizedPopulation` calls `penalize` for these steps; a member that is
+    trained alone does not make them.
 
     Constraints are not applied.
 
     Args:
         learning_rate: A number or a schedule.
         clipvalue: The largest magnitude of an entry of the gradient.
-        begin: How many batches are trained on without a penalty: 11 epochs.
+        begin: The number of batches without a penalty, 11 epochs.
         name: Name of the optimizer.
     """
 
@@ -119,11 +117,11 @@ class INALUAdam(keras.optimizers.Optimizer):
     def build(self, variables):
         if not self.built:
             super().build(variables)
-            # In a function: Keras would take what it finds for variables of its own.
+            # In a function, as Keras would track a list as optimizer variables.
             self.trained = lambda: variables
             self.means = self.add_optimizer_variables(variables, "mean")
             self.squares = self.add_optimizer_variables(variables, "square")
-            # Members count by themselves: not all are penalized.
+            # Per member, as not all are penalized.
             self.counts = self.add_optimizer_variables(variables, "count")
 
     def apply(self, grads, trainable_variables=None):
@@ -138,7 +136,7 @@ class INALUAdam(keras.optimizers.Optimizer):
         self.iterations.assign_add(1)
 
     def penalize(self, variables, losses):
-        """The steps after `apply`, of the members with a loss below 1."""
+        """Makes the penalty's steps of the members with a loss below 1."""
         below = ops.logical_and(self.iterations > self.begin, losses < 1)
         for i, w in enumerate(variables):
             slope = 0.05 / math.prod(w.shape[1:])
@@ -167,17 +165,16 @@ class INALUAdam(keras.optimizers.Optimizer):
 
 
 def _is_gate(variable):
-    # In a population the name is the whole path.
+    # The name of a population's variable is a whole path.
     return variable.name.split("_")[-1] in ("g", "G")
 
 
 @keras.saving.register_keras_serializable(package="keras_nalu")
 class PortedINALU(INALU):
-    """An iNALU that begins as in the benchmark of Mistry et al.
+    """An iNALU with the initial weights of the benchmark of Mistry et al.
 
-    Those are the numbers of the file of the authors' code that has the layer; their
-    training scripts override them. Its penalty is off until `PenalizeByError` switches
-    it on.
+    They are the defaults of the authors' layer, which their training scripts override.
+    The penalty is off until `PenalizeByError` switches it on.
     """
 
     def add_kernel(self, name, shape=None, initializer=None):
@@ -201,12 +198,12 @@ class PortedINALU(INALU):
 
 
 def port_callbacks(errors):
-    """What Mistry et al. do between epochs, which have to be of 1,000 steps.
+    """The callbacks of Mistry et al., for epochs of 1,000 steps.
 
     Args:
         errors: A function that returns the last measured interpolation error of every
-            member. It is asked at the begin of an epoch, and so the error has to be
-            measured before the first step, and after every epoch.
+            member, (members,). It is called at the start of each epoch, so measure the
+            error before the first step and after every epoch.
     """
     return [PenalizeByError(errors), ReinitializeByError(errors)]
 
@@ -214,8 +211,8 @@ def port_callbacks(errors):
 class PenalizeByError(keras.callbacks.Callback):
     """Adds the penalty to the loss of the members whose error is below 1.
 
-    Switched for a whole epoch, and never on in the first epochs. In the published code
-    it begins with step 10,001, here one step before.
+    It is switched for whole epochs, from epoch `begin` on. The published code starts at
+    step 10,001, this one step earlier.
 
     Args:
         errors: A function that returns the last measured error of every member.
@@ -234,15 +231,15 @@ class PenalizeByError(keras.callbacks.Callback):
 
 
 class ReinitializeByError(INALUReinitialize):
-    """Draws from the initial distributions where the error does not fall.
+    """Initializes the weights again if the error does not fall.
 
-    The rule is that of `INALUReinitialize`. Every step counts with the error that was
-    last measured before it, and there must be 5,000 of them. The published code looks
-    every ten steps, here it is at the begin of every epoch.
+    The rule is that of `INALUReinitialize`, with the last measured error in place of
+    each step's loss. It is checked at the start of every epoch; the published code
+    checks every ten steps.
 
     Args:
         errors: A function that returns the last measured error of every member.
-        losses: How many steps there must be.
+        losses: The number of steps before the first check.
         **kwargs: `threshold`, as for `INALUReinitialize`.
     """
 

@@ -1,4 +1,4 @@
-"""What an experiment measures while it trains, and what one run came to."""
+"""The measurements of an experiment while it trains, and the result of one run."""
 
 import math
 
@@ -20,7 +20,7 @@ class Log(keras.callbacks.Callback):
         self.logs = []
         self.sets = {
             part: Sampled(
-                lambda stream, part=part: task.draw(stream, seeds, part),
+                lambda stream, part=part: task.sample(stream, seeds, part),
                 task.pieces[part],
                 experiment.members,
                 seed=seed,
@@ -39,19 +39,19 @@ class Log(keras.callbacks.Callback):
         self.steps.append(step)
         self.logs.append(
             {
-                part: self.population.evaluate(draws, verbose=0, return_dict=True)
-                for part, draws in self.sets.items()
+                part: self.population.evaluate(rows, verbose=0, return_dict=True)
+                for part, rows in self.sets.items()
             }
         )
 
     def errors(self, name):
-        """In validation and test, of shape (measurements, members)."""
+        """The errors in validation and in test, (measurements, members) each."""
         return [
             np.stack([logs[part][name] for logs in self.logs]) for part in self.sets
         ]
 
     def last_error(self):
-        """In the last validation, of every member."""
+        """Every member's error in the last validation, (members,)."""
         return self.logs[-1]["validation"][next(iter(self.experiment.task.measures()))]
 
     def sparsity(self):
@@ -62,8 +62,8 @@ class Log(keras.callbacks.Callback):
 
 
 def result(steps, near, far, sparsity, threshold, judged):
-    """What the published code makes of one run's errors: most judge it by the test at
-    the step where the validation was best."""
+    """The columns of one run by the rules of the published code: most papers judge it
+    by the test at the step with the lowest validation error."""
     best = np.argmin(np.where(np.isfinite(near), near, np.inf))
     at = int(best) if judged == "best" else len(steps) - 1
     below = far < (-math.inf if threshold is None else threshold)

@@ -1,4 +1,4 @@
-"""The notebook's experiment: a NALU learns to multiply, beside an MLP that does not."""
+"""The notebook's experiment: a NALU learns to multiply, an MLP does not."""
 
 import dataclasses
 
@@ -20,7 +20,7 @@ from keras_nalu import (
 
 @dataclasses.dataclass(frozen=True)
 class Notebook:
-    """All that decides a run; the defaults are the notebook's."""
+    """The settings of a run; the defaults are the notebook's."""
 
     operation: str = "multiply"
     size: int = 10000
@@ -33,18 +33,18 @@ class Notebook:
         return generate_dataset(self.size, self.seed, operation=self.operation)
 
     def extrapolation(self):
-        """Data from a range that the training set does not come near."""
+        """Data from a range far outside the training set."""
         return generate_dataset(
             1000, self.seed, operation=self.operation, **EXTRAPOLATION
         )
 
     def nalu(self):
-        """The notebook's network, compiled as it trains it."""
+        """The notebook's network, compiled."""
         keras.utils.set_random_seed(self.seed)
         return self._compiled(_network())
 
     def population(self, size):
-        """Many of the notebook's networks, each with its own initial weights."""
+        """A population of the notebook's networks with different initial weights."""
         keras.utils.set_random_seed(self.seed)
         return self._compiled(Population(_network(), size, self.seed))
 
@@ -58,7 +58,7 @@ class Notebook:
         return model
 
     def fit(self, model, callbacks):
-        """The notebook's loop: the batches in order, `epochs` times."""
+        """Trains like the notebook's loop: on the batches in order, `epochs` times."""
         X, Y = self.data()
         return model.fit(
             X,
@@ -73,8 +73,8 @@ class Notebook:
     def mlp(self):
         """An ordinary network for comparison, trained on the same data.
 
-        A quarter of the epochs, in larger batches and steps, is what it needs to know
-        the training range to a per cent or two.
+        A quarter of the epochs, with larger batches and a larger rate, is enough for an
+        error of one or two per cent on the training range.
         """
         keras.utils.set_random_seed(self.seed)
         dense = keras.layers.Dense
@@ -86,7 +86,7 @@ class Notebook:
         return model
 
     def report(self, model, mlp=True):
-        """Lines: what the model learned, and how far it carries beside an MLP."""
+        """Yields lines: the formula, and the errors beside those of an MLP."""
         X, Y = self.data()
         layer = model.layers[0]
         W = keras.ops.convert_to_numpy(layer.kernel).ravel()
@@ -137,6 +137,6 @@ def _span(X):
 
 
 def relative_error(model, X, Y):
-    """The mean absolute error, as a share of the mean absolute label if not zero."""
+    """The mean absolute error divided by the mean absolute label, if that is not 0."""
     error = np.abs(keras.ops.convert_to_numpy(model(X)) - Y)
     return float(np.mean(error) / (np.mean(np.abs(Y)) or 1))

@@ -1,6 +1,6 @@
-"""Modules as other published code has them, where that differs from the paper's own.
+"""Variants of the modules that other published code has.
 
-Published figures come from these; the package's layers are in `keras_nalu.layers`.
+Published figures come from these, not from the papers' equations.
 """
 
 import math
@@ -11,7 +11,7 @@ from keras.initializers import RandomUniform
 from keras_nalu import INALU, NALU, NMU, NPU, RealNPU
 from keras_nalu.benchmarks.doors import clip, linear
 
-#: A name in saved files, and so for ever: it is that of this room in version 2.0.
+#: Saved files of version 2.0 have this package name, so it cannot change.
 register = keras.saving.register_keras_serializable(package="keras_nalu.experiments")
 
 
@@ -19,9 +19,9 @@ register = keras.saving.register_keras_serializable(package="keras_nalu.experime
 class BlockedNPU(NPU):
     """An NPU whose gate has no gradient where it is clipped.
 
-    So it is in all the code that published figures come from: the rule that lets the
-    gradient through is commented out in that of Heim et al., and missing in the ports
-    to PyTorch. Their sparsity error leaves the gate out.
+    Published figures come from such code: the rule that lets the gradient through is
+    commented out in that of Heim et al., and missing in the ports to PyTorch. Their
+    sparsity error leaves out the gate.
     """
 
     targets = {"kernel": (-1, 0, 1), "kernel_im": (0,)}
@@ -44,7 +44,7 @@ class BlockedRealNPU(RealNPU):
 
 @register
 class ClippedNMU(NMU):
-    """The NMU of Heim et al.: drawn from [0, 1], and clipped in the equation alone."""
+    """The NMU of Heim et al.: initialized from U(0, 1), clipped in the equation."""
 
     initializer = {
         "class_name": "RandomUniform",

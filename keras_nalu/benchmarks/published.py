@@ -1,11 +1,11 @@
-"""The numbers that the papers printed, and what counts as having reached them.
+"""The numbers that the papers printed, and the comparison of ours with them.
 
-Modules are called as here: NACMul is their NAC with a dot, NAC theirs with a plus. In
-the tables of the iNALU, SharedINALU and INALU are those with shared and independent
-weights, and NALU both of its NALUs, whose results are the same; Heim et al. have an
-INALU of their own. Linear, ReLU, ReLU6 and Dense are networks of Keras' layers. What
-needs a module that this package does not have is left out, and so is the ablation of
-the NMU: how many runs its rates are of is not said.
+Modules have this package's names: NACMul is the papers' NAC with a dot, NAC that with a
+plus. In the iNALU's tables, SharedINALU and INALU have shared and independent weights,
+and NALU is both of its NALUs, whose results are the same; the INALU of Heim et al. is
+another. Linear, ReLU, ReLU6 and Dense are networks of Keras' layers. Modules that this
+package lacks are left out, and so is the ablation of the NMU, whose number of runs the
+paper does not give.
 """
 
 import itertools
@@ -20,13 +20,13 @@ class Published(NamedTuple):
     """One cell of a published table.
 
     Attributes:
-        runs: How many the cell sums up, of all ranges together.
-        ranges: How many it is pooled over.
-        steps: Of training.
+        runs: The number of runs, of all ranges together.
+        ranges: The number of ranges.
+        steps: The steps of training.
         source: The paper.
-        solved: How many of the runs.
-        solved_at_median: The median step at which the solved ones were.
-        error: The error, and what is printed behind the plus-minus sign.
+        solved: The number of runs that solved the task.
+        solved_at_median: The median step at which these solved it.
+        error: The error, and the number after the plus-minus sign.
     """
 
     runs: int
@@ -39,17 +39,16 @@ class Published(NamedTuple):
 
 
 def find(suite, module, operation):
-    """What was published for the cell of a suite, or `None`."""
+    """The published cell, or `None`."""
     return PUBLISHED.get((suite, module, operation))
 
 
 def rate_verdict(published, solved, runs):
-    """Whether a success rate is "inside" the published one's interval.
+    """Whether a success rate is inside the published one's 95% Wilson interval.
 
-    That is its 95% Wilson interval. Ours is an estimate, too, and with as many runs as
-    theirs an equally good module is outside it in about one case of six, with fewer
-    more often. So there is a second number, Fisher's exact test: how often two equally
-    good modules differ by so much, or more.
+    Our rate is an estimate, too: with as many runs as theirs, an equally good module is
+    outside in about one case of six, with fewer more often. So there is also the
+    p-value of Fisher's exact test: how often two equally good modules differ so much.
 
     Returns:
         "inside", "below" or "above", and the p-value.
@@ -65,28 +64,28 @@ def rate_verdict(published, solved, runs):
 
 
 def error_verdicts(published, median, mean, runs):
-    """Whether an error is "inside" what is to be expected from the published one.
+    """Whether an error is inside the band that the published one leads to expect.
 
     Heim et al. print a number and a spread of 20 runs. Their caption calls them the
     median and the median absolute deviation; the script in their repository that writes
     the table computes the mean and its standard error. Both are judged.
 
-    Inside: within 1.96 standard errors of the difference of ours and theirs, if the
-    runs of both were drawn from one normal distribution. Of n runs the mean has the
-    standard error s / sqrt(n), the median 1.2533 s / sqrt(n); s is 1.4826 times the
-    median absolute deviation, or sqrt(20) times the standard error of their mean. As
-    the spread is an estimate, too, about 92 in 100 medians and 93 in 100 means of an
-    equally good module's 20 runs are inside; of skewed errors it may be others.
+    The band is 1.96 standard errors of the difference of ours and theirs, for runs from
+    one normal distribution. The mean of n runs has the standard error s / sqrt(n), the
+    median 1.2533 s / sqrt(n); s is 1.4826 times the median absolute deviation, or
+    sqrt(20) times the standard error of their mean. As the spread is an estimate, too,
+    about 92 of 100 medians and 93 of 100 means of an equally good module's 20 runs are
+    inside; skewed errors may give other shares.
 
     Args:
         published: A cell with an error.
-        median: Of our runs.
-        mean: Of our runs.
-        runs: How many.
+        median: The median error of our runs.
+        mean: The mean error of our runs.
+        runs: The number of our runs.
 
     Returns:
-        For "median" and "mean" the band as an `Interval`, and "inside", "below" or
-        "above": of errors, below is better.
+        For "median" and "mean" the band as an `Interval`, and "inside", "below" (which
+        is better) or "above".
     """
     value, spread = published.error
     both = math.sqrt(1 / published.runs + 1 / runs)
@@ -108,7 +107,7 @@ def _position(value, interval):
     return "inside" if value <= interval.high else "above"
 
 
-#: Suite -> the runs of a cell, their ranges, steps, and the paper.
+#: {suite: (runs of a cell, ranges, steps, paper)}.
 SUITES = {
     "arithmetic": (100, 1, 5_000_000, "arXiv:2001.05016"),
     "arithmetic-simple": (100, 1, 200_000, "arXiv:2001.05016"),
@@ -119,11 +118,11 @@ SUITES = {
     "npu-simple": (20, 1, 20_000, "arXiv:2006.01681"),
 }
 
-#: Of 100 runs: how many are solved, and the median step of these. From the authors'
-#: function_task_static_all.tex (what it lists beside this was solved by none),
-#: simple_mul.tex, which learns (x1 + x2) (x1 + x2 + x3 + x4), and
-#: function_task_static_nalu.tex, whose first layer is a NAC. Not all fits converged:
-#: two solved runs of NALU on roots cannot have a median of 2.6e6, a mean of 3.3e6.
+#: The number of 100 runs that are solved, and their median step. From the authors'
+#: function_task_static_all.tex (its other rows have no solved runs), simple_mul.tex,
+#: which learns (x1 + x2) (x1 + x2 + x3 + x4), and function_task_static_nalu.tex, whose
+#: first layer is a NAC. Not all of their fits converged: two solved runs of NALU on
+#: roots cannot have a median of 2.6e6 and a mean of 3.3e6.
 _MADSEN = """
 arithmetic        NMU          multiply  98 1.4e6
 arithmetic        NACMul       multiply  31 2.8e6
@@ -152,12 +151,12 @@ arithmetic-gates  NALU         add       34 1.8e5
 _MODELS = ("NMU", "NACMul", "NALU", "NAC", "NAU", "Linear", "ReLU", "ReLU6")
 _OPERATIONS = ("add", "subtract", "multiply", "divide", "square", "root")
 
-#: Solved of 225, 25 on each of nine ranges: the only counts that make 70.2%, 85.3% and
-#: 91.6%. The abstract gives the first as 15.1 percentage points below the second.
+#: The number of 225 runs (25 on each of nine ranges) that are solved: the only counts
+#: that give 70.2%, 85.3% and 91.6%; the abstract has 15.1 points between the first two.
 _MISTRY = {"RealNPU": 158, "RealNPU (modified)": 192, "NMRU": 206}
 
-#: Solved of 70 in extrapolation, 10 on each of seven distributions, of add, subtract,
-#: multiply and divide: counted in the last epochs of the authors' exp1 and exp2.
+#: The number of 70 runs (10 on each of seven distributions) that extrapolate add,
+#: subtract, multiply and divide, counted in the last epochs of the authors' exp1, exp2.
 _SCHLOER = """
 inalu-minimal NALU        30  0 33  0
 inalu-minimal SharedINALU 60 53 34 24
@@ -167,7 +166,7 @@ inalu-simple  SharedINALU 70 38 60  3
 inalu-simple  INALU       70 70 60  6
 """
 
-#: The mean absolute error and its spread, of add, multiply, divide and root.
+#: The mean absolute error and its spread for add, multiply, divide and root.
 _HEIM = """
 NPU     0.2+-0.11   0.37+-0.23   0.23+-0.13    0.031+-0.025
 RealNPU 0.08+-0.021 0.066+-0.026 0.085+-0.038  0.004+-0.001
@@ -179,7 +178,7 @@ Dense   2.103+-0.04 3.546+-0.035 14.16+-0.23   0.084+-0.007
 
 
 def _cells() -> Iterator[tuple[tuple[str, str, str], dict[str, Any]]]:
-    """Pairs of (suite, module, operation) and what is to be known of it."""
+    """Yields ((suite, module, operation), fields of `Published`)."""
     for cell in itertools.product(("arithmetic",), _MODELS, _OPERATIONS):
         yield cell, {"solved": 0}
     for line in _MADSEN.strip().splitlines():
@@ -202,5 +201,5 @@ def _cells() -> Iterator[tuple[tuple[str, str, str], dict[str, Any]]]:
             yield ("npu-simple", module, operation), {"error": error}
 
 
-#: (suite, module, operation) -> its cell.
+#: {(suite, module, operation): cell}.
 PUBLISHED = {cell: Published(*SUITES[cell[0]], **known) for cell, known in _cells()}

@@ -1,4 +1,4 @@
-"""How published code trains every module."""
+"""The training of every module in published code."""
 
 from keras.optimizers import Adam
 
@@ -29,8 +29,8 @@ from keras_nalu.regularizers import (
 
 
 def adam(rate=1e-3, **kwargs):
-    """With the epsilon of PyTorch's, of the published code; Keras adds it before the
-    correction for the first steps, in which it counts up to 30 times as much."""
+    """Adam with the epsilon of PyTorch in the published code. Keras adds it before the
+    bias correction, so that it counts up to 30 times as much in the first steps."""
     return Adam(rate, epsilon=1e-8, **kwargs)
 
 
@@ -63,11 +63,9 @@ def _modified(start, end):
 
 
 def recipe(module, operation, inputs=2):
-    """How the published code trains a module on the single module task; with more
-    than two inputs it has NAU and iNALU alone, and for division what divides.
-
-    Returns the arguments of an `Experiment`. The schedules are those of 50,000 steps,
-    and for more than two inputs those of 100,000.
+    """The published training of a module on the single module task, as arguments of an
+    `Experiment`. The schedules are for 50,000 steps, or 100,000 with more than two
+    inputs; for these the code has only NAU, iNALU and the modules that divide.
     """
     ramp = (20_000, 35_000) if inputs == 2 else (50_000, 75_000)
     growth = (1e-7, 1e-5) if operation == "multiply" else (1e-9, 1e-7)
@@ -109,7 +107,7 @@ def recipe(module, operation, inputs=2):
             rules = ("inalu port",)
         case _:
             raise ValueError(
-                "There is no published recipe for that. Received: "
-                f"module={module!r}. Give an `Experiment` layers and an optimizer."
+                "There is no published recipe for this module. Received: "
+                f"module={module!r}. Pass layers and an optimizer to `Experiment`."
             )
     return {"layers": layers, "optimizer": optimizer, "rules": rules}

@@ -1,4 +1,4 @@
-"""Drawing weights anew where the training is stuck: the recipe of the iNALU's paper."""
+"""New weights for a training that is stuck: the recipe of the iNALU's paper."""
 
 import keras
 import numpy as np
@@ -6,7 +6,7 @@ import numpy as np
 from keras_nalu import LastBatchLoss, Population
 from keras_nalu.layers import LAYERS
 
-#: A seed is drawn for every weight; this one only keeps Keras from drawing its own.
+#: Every weight gets another seed; this one only keeps Keras from sampling one.
 _UNIFORM = keras.initializers.RandomUniform(-2, 2, seed=0)
 
 
@@ -14,8 +14,8 @@ _UNIFORM = keras.initializers.RandomUniform(-2, 2, seed=0)
 class BatchLossDeviation(LastBatchLoss):
     """The standard deviation of the batches' losses in the epoch.
 
-    Keras' logs hold their mean. `INALUReinitialize` asks for both. Penalties that
-    layers add are not counted, and a smaller last batch counts as much as the others.
+    Keras' logs hold their mean; `INALUReinitialize` needs both. Penalties that layers
+    add are left out, and a smaller last batch counts as much as the others.
 
     Args:
         loss: The loss object that the model is compiled with.
@@ -43,7 +43,7 @@ class BatchLossDeviation(LastBatchLoss):
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         super().update_state(y_true, y_pred, sample_weight)
-        # Welford's: a difference of large sums would lose the digits.
+        # Welford's algorithm, as a difference of large sums would lose digits.
         ahead = self.value - self.mean
         self.batches.assign_add(1)
         self.mean.assign_add(ahead / self.batches)
@@ -54,32 +54,33 @@ class BatchLossDeviation(LastBatchLoss):
 
 
 class INALUReinitialize(keras.callbacks.Callback):
-    """Draws the weights anew where the training is stuck, as iNALU is trained.
+    """Initializes the weights again if the training is stuck, as iNALU is trained.
 
-    Before every tenth epoch it looks at the losses of all batches since the weights
-    were drawn. They are drawn from U(-2, 2) where there are 10,000 losses at least, and
+    Before every tenth epoch it checks the losses of all batches since the last
+    initialization. The weights are sampled from U(-2, 2) if there are at least 10,000
+    losses, and
 
         mean(first half) <= mean(second half) + std(second half)                 (1)
         mean(second half) > 1                                                    (2)
 
-    The authors look after every batch of that epoch; here it is before its first.
+    The authors check after every batch of that epoch, this once before its first.
 
-    (1) follows from the mean and the deviation over each epoch. For the deviation,
-    compile the model with the `BatchLossDeviation` metric; without, it is that of the
-    epochs' means, which is smaller. The mean is the epoch's `loss`: with its penalties,
-    if there are any, and by rows, should the last batch be smaller. An epoch that the
-    middle cuts counts in both halves alike.
+    (1) is computed from the mean and the deviation of each epoch. For the deviation,
+    compile the model with the `BatchLossDeviation` metric; without it, the deviation of
+    the epochs' means is taken, which is smaller. The mean is the epoch's `loss`, which
+    includes penalties and weighs a smaller last batch by its rows. An epoch in the
+    middle counts in both halves.
 
-    It draws what is trained in the arithmetic layers, and leaves the optimizer as it
-    is. In a `Population` it looks at every member by itself. `reinitialized` counts how
-    often it has drawn; of a population, an array. Seeded by
-    `keras.utils.set_random_seed`.
+    The trainable weights of the arithmetic layers are initialized, the optimizer is not
+    changed. The members of a `Population` are checked one by one. `reinitialized` is
+    the number of initializations, (members,) for a population.
+    `keras.utils.set_random_seed` seeds them.
 
     Args:
-        every: Epochs between two looks.
-        losses: How many losses there must be.
+        every: Epochs between two checks.
+        losses: The smallest number of losses for a check.
         threshold: The number in (2).
-        initializer: What draws, whatever its own seed. `None` takes each layer's.
+        initializer: The initializer; its seed is ignored. `None` takes each layer's.
 
     Raises:
         ValueError: `every` is not a positive integer.
@@ -124,7 +125,7 @@ class INALUReinitialize(keras.callbacks.Callback):
         self._is_population = isinstance(self.model, Population)
         self._members = self.model.size if self._is_population else 1
         self._count = np.zeros(self._members, int)
-        # Of every epoch and member: batches, mean and deviation of their losses.
+        # For every epoch and member: the number, mean and deviation of batch losses.
         self._epochs = np.zeros((3, 0, self._members))
 
     @property
@@ -141,7 +142,7 @@ class INALUReinitialize(keras.callbacks.Callback):
         if epoch > 0 and epoch % self.every == 0:
             stuck = self._stuck()
             if stuck.any():
-                self._draw(stuck)
+                self._initialize(stuck)
                 self._count += stuck
                 self._epochs[:, :, stuck] = 0
 
@@ -151,7 +152,7 @@ class INALUReinitialize(keras.callbacks.Callback):
         before = np.cumsum(batches, 0) - batches
         first = np.clip(total // 2 - before, 0, batches)
         second = batches - first
-        # A member that diverged is not a number, and not stuck.
+        # The losses of a member that diverged are NaN, so it is not stuck.
         with np.errstate(all="ignore"):
             mean_1 = (first * means).sum(0) / first.sum(0)
             mean_2 = (second * means).sum(0) / second.sum(0)
@@ -160,14 +161,14 @@ class INALUReinitialize(keras.callbacks.Callback):
             stuck = (mean_1 <= mean_2 + std_2) & (mean_2 > self.threshold)
         return stuck & (total >= self.losses)
 
-    def _draw(self, stuck):
+    def _initialize(self, stuck):
         model = self.model.template if self._is_population else self.model
         for layer in model.layers:
             if not isinstance(layer, tuple(LAYERS.values())):
                 continue
-            drawn = [self._values(layer) for _ in range(stuck.sum())]
+            fresh = [self._values(layer) for _ in range(stuck.sum())]
             for variable, values in zip(
-                layer.trainable_weights, zip(*drawn, strict=True), strict=True
+                layer.trainable_weights, zip(*fresh, strict=True), strict=True
             ):
                 if self._is_population:
                     stacked = self.model.stacked(variable)
@@ -194,13 +195,13 @@ def _reseeded(initializer):
     config = initializer.get_config()
     if "seed" not in config:
         return initializer
-    # From the generator that `keras.utils.set_random_seed` seeds.
+    # NumPy's global generator, as `keras.utils.set_random_seed` seeds it.
     seed = np.random.randint(2**31)  # noqa: NPY002
     return initializer.from_config({**config, "seed": seed})
 
 
 def _unseeded(config):
-    """A layer's config, such that its initializers draw what no other has drawn."""
+    """A layer's config without the seeds of its initializers, for new values."""
     config = dict(config)
     for name, value in config.items():
         if name.endswith("_initializer") and isinstance(value, dict):

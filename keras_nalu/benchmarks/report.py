@@ -1,7 +1,7 @@
-"""Tables of result rows, and what the papers printed beside them.
+"""Tables of result rows, beside the numbers of the papers.
 
-A row is what `Experiment.run` returns of one trained model. All functions take a list
-of rows, or a pandas DataFrame of them.
+`Experiment.run` returns a row for each trained model. All functions take a list of rows
+or a pandas DataFrame of them.
 """
 
 import gzip
@@ -21,12 +21,12 @@ from keras_nalu.benchmarks.statistics import (
 )
 from keras_nalu.datasets import COMPARISONS, OPERATIONS
 
-#: What the runs of one cell of a table have in common.
+#: The columns that the runs of one cell of a table share.
 CELL = ("suite", "inputs", "operation", "module", "range")
-#: What may tell the experiments of one cell apart.
+#: The columns in which experiments of one cell may differ.
 APART = ("steps", "backend", "experiment")
 _NAME, _COUNT, _ERROR = str, int, int | float | None
-#: What a row must have, and of which kind.
+#: {column: type} that a row must have.
 COLUMNS = {
     **{"suite": _NAME, "inputs": _COUNT, "operation": _NAME},
     **{"module": _NAME, "range": _NAME, "experiment": _NAME, "seed": _COUNT},
@@ -34,7 +34,7 @@ COLUMNS = {
     **{"solved_at": int | None, "extrapolation": _ERROR},
     **{"sparsity_error": _ERROR, "diverged": bool},
 }
-#: The order of operations in a table; those of one's own come behind.
+#: The order of operations in a table; others come last.
 ORDER = (*OPERATIONS, "square", "root", *COMPARISONS)
 
 MAKE_SOME = "Try `keras-nalu benchmark single-module` to make some."
@@ -44,16 +44,16 @@ def read(paths):
     """The rows of files, and of all files in folders, as a DataFrame.
 
     Args:
-        paths: One or more paths: of files with a row in JSON a line, `.jsonl` or
-            `.jsonl.gz`, or of folders.
+        paths: One path or a list: files with a JSON row per line, `.jsonl` or
+            `.jsonl.gz`, or folders of these.
     """
     return frame(_rows(paths))
 
 
 def pack(paths, file):
-    """Writes the rows of files and folders to one small file, which `read` reads."""
+    """Writes the rows of files and folders to one `.jsonl.gz` file."""
     text = "".join(json.dumps(row) + "\n" for row in _rows(paths))
-    # No time in it: the same rows are the same file.
+    # Without a time stamp, so that the same rows give the same file.
     Path(file).write_bytes(gzip.compress(text.encode(), mtime=0))
 
 
@@ -93,7 +93,7 @@ def _lines(file):
         if not complete:
             raise ValueError(
                 f"Expected a result row in JSON in line {number} of {file}. "
-                f"Received: {line.strip()[:40]!r}. Once that file is elsewhere, "
+                f"Received: {line.strip()[:40]!r}. Move the file away, and "
                 "`keras-nalu benchmark` trains its runs again."
             )
         yield row
@@ -106,8 +106,7 @@ def _is_row(row):
 
 
 def frame(rows):
-    """Rows as a DataFrame, in the order of a table; of a run that is there twice, the
-    last row."""
+    """Rows as a DataFrame in the order of a table, with the last row of each run."""
     import pandas
 
     if not isinstance(rows, pandas.DataFrame):
@@ -121,7 +120,7 @@ def frame(rows):
     if rows.empty:
         raise ValueError(f"Expected result rows. Received: none. {MAKE_SOME}")
     same = [*CELL, "experiment", "seed", "backend"]
-    # Ranges stay in the order in which a benchmark has them.
+    # Not sorted by range, which keep the order of the benchmark.
     return rows.drop_duplicates(same, keep="last").sort_values(
         [name for name in CELL if name != "range"],
         key=lambda a: a.map(_place) if a.name == "operation" else a,
@@ -135,38 +134,36 @@ def _place(operation):
 
 
 def table(rows, pooled=False):
-    """One line a cell: how many runs, how many solved it, when, and how discretely.
+    """One line per cell: runs, success rate, and the solved runs' steps and sparsity.
 
-    Steps and sparsity errors are those of the solved runs. A task without a threshold
-    has the errors instead.
+    For a task without a threshold, the errors.
 
     Args:
         rows: The result rows.
-        pooled: Whether a cell has the runs of all ranges.
+        pooled: Whether to put the runs of all ranges into one cell.
 
     Returns:
         A DataFrame; some of its cells are an `Interval` or a `Spread`, which `text`
-        shortens: `table(rows).map(text).to_latex()`.
+        formats: `table(rows).map(text).to_latex()`.
     """
     return _frame_of(key | _summary(runs) for key, runs in cells(frame(rows), pooled))
 
 
 def has_published(rows):
-    """Whether something is published for any of these rows."""
+    """Whether there are published numbers for any of these rows."""
     keys = rows[["suite", "module", "operation"]].drop_duplicates()
     return any(published.find(*key) for key in keys.itertuples(index=False))
 
 
 def side_by_side(rows):
-    """Every published number that there are rows for, beside ours, with a verdict.
+    """The published numbers for these rows, beside ours, with a verdict.
 
-    Runs of all ranges count as one cell, as in the published numbers. The verdicts are
-    those of `published`, beside what they rest on: where an error is expected, and how
-    often (`p`) two equally good modules' success rates differ by so much. A cell
-    without all ranges, or that was trained for less or longer, says that instead.
+    Runs of all ranges are one cell, as in the published numbers. The verdicts are those
+    of `published`; `expected` is the band of an error, `p` the p-value of a success
+    rate. A cell with other ranges or steps than the paper says so instead.
 
     Returns:
-        A DataFrame, as of `table`.
+        A DataFrame as of `table`.
     """
     rows = frame(rows)
     lines = []
@@ -180,7 +177,7 @@ def side_by_side(rows):
                 lines.append(key | line | {"source": theirs.source})
     if not lines:
         raise ValueError(
-            "Nothing is published for these rows. Received: rows of "
+            "There are no published numbers for these rows. Received: rows of "
             f"{', '.join(rows['suite'].unique())}. Expected modules and operations of "
             f"{', '.join(published.SUITES)}."
         )
@@ -188,7 +185,7 @@ def side_by_side(rows):
 
 
 def _differs(theirs, runs):
-    """In words, where our runs are not those of the paper."""
+    """In words, how our runs differ from the paper's, or an empty text."""
     counts = {
         "ranges": (runs["range"].nunique(), theirs.ranges),
         "steps": (int(runs["steps"].max()), theirs.steps),
@@ -201,7 +198,7 @@ def _differs(theirs, runs):
 
 
 def _compared(theirs, ours):
-    """A line for every quantity that a cell of theirs has."""
+    """Yields a line for every quantity of a published cell."""
     runs = ours["runs"]
     if theirs.error:
         median, mean = ours["error (median)"], ours["error (mean)"]
@@ -239,9 +236,10 @@ def _compared(theirs, ours):
 
 
 def cells(rows, pooled=False):
-    """What the runs of a cell have in common, and these runs.
+    """Yields the columns that the runs of a cell share, and these runs.
 
-    Cells of several experiments are told apart: by what a reader knows, if that does.
+    If a cell has several experiments, it is split by the first columns of `APART` that
+    distinguish them.
     """
     keys = [name for name in CELL if not (pooled and name == "range")]
     known = [*CELL]
@@ -275,7 +273,7 @@ def _summary(runs):
 
 
 def _frame_of(lines):
-    """A DataFrame that leaves whole numbers whole, without empty columns."""
+    """A DataFrame without empty columns, in which whole numbers stay whole."""
     import pandas
 
     rows = pandas.DataFrame(list(lines), dtype=object).dropna(axis=1, how="all")
@@ -285,14 +283,14 @@ def _frame_of(lines):
 
 
 def to_markdown(rows):
-    """A table, or a comparison, for a README."""
+    """A DataFrame of `table` or `side_by_side` as Markdown."""
     lines = [list(rows.columns), ["---"] * rows.shape[1]]
     lines += [[text(value) for value in row] for row in rows.itertuples(index=False)]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def text(value):
-    """A cell of a table as one reads it, with three digits."""
+    """A cell of a table as text, with three digits."""
     if isinstance(value, Interval):
         ends = f" ({text(value.low)} to {text(value.high)})"
         return text(value.estimate) + ("" if math.isnan(value.low) else ends)

@@ -1,4 +1,4 @@
-"""Result rows on disk: a file for every experiment, whole or not there at all."""
+"""Result rows on disk: a file for every experiment, complete or absent."""
 
 import contextlib
 import json
@@ -11,8 +11,8 @@ from pathlib import Path
 class Results:
     """The rows of a folder.
 
-    An experiment's file is written once it has ended, in one step: a run that was
-    killed leaves no half of it, and two runs in one folder do not mix.
+    An experiment's file is written atomically once it has ended: a killed run leaves no
+    partial file, and two runs in one folder do not mix.
     """
 
     def __init__(self, folder):
@@ -24,7 +24,7 @@ class Results:
         return self.folder / experiment.suite / f"{name}-{backend}.jsonl"
 
     def has(self, experiment, backend):
-        """Whether all of its rows are there: not, if its file was cut short."""
+        """Whether the file has all rows of the experiment."""
         try:
             lines = self.path(experiment, backend).read_bytes()
         except FileNotFoundError:
@@ -32,10 +32,10 @@ class Results:
         return lines.count(b"\n") == experiment.row_count
 
     def check(self):
-        """Raises OSError where nothing can be written: before the hours of training."""
+        """Raises OSError if the folder cannot be written, before hours of training."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=self.folder) as file:
-            # More than the rows of an experiment: a full disk makes files, too.
+            # More than the rows of an experiment, as a full disk still makes files.
             file.write(bytes(2**20))
 
     def write(self, experiment, backend, rows):
@@ -49,15 +49,15 @@ class Results:
         return path
 
     def rates(self):
-        """Steps of one member in a second, of earlier rows: by suite, module,
-        operation, backend and how many members there were."""
+        """The steps of one member per second in earlier rows, by (suite, module,
+        operation, backend, members)."""
         rates = {}
         for path in self.folder.glob("*/*.jsonl"):
             with contextlib.suppress(ValueError, KeyError, TypeError):
                 row = json.loads(path.read_text().partition("\n")[0])
                 names = "suite", "module", "operation", "backend", "members"
                 rate = row["members"] * row["steps"] / row["seconds"]
-                # The fastest: of a few steps most is compilation.
+                # The fastest, as compilation dominates short runs.
                 key = tuple(row[name] for name in names)
                 rates[key] = max(rate, rates.get(key, 0))
         return rates

@@ -1,4 +1,4 @@
-"""Runs the experiments of a suite, and keeps their rows."""
+"""Running the experiments of a suite, and keeping their rows."""
 
 import dataclasses
 import time
@@ -15,10 +15,10 @@ def select(suite, modules=(), operations=(), threshold=None, **changes):
 
     Args:
         suite: A name in `SUITES`.
-        modules: Their names, or none for all.
-        operations: Their names or how these begin, such as "mul"; or none for all.
-        threshold: The rule for what counts as solved, where a suite has two.
-        **changes: `seeds` and `steps`, in the place of the suite's.
+        modules: Names of modules; all if empty.
+        operations: Names of operations, or their first letters; all if empty.
+        threshold: The rule for what counts as solved, if the suite has two.
+        **changes: `seeds` and `steps` in place of the suite's.
     """
     if suite not in SUITES:
         expected = ", ".join(SUITES)
@@ -47,23 +47,23 @@ def select(suite, modules=(), operations=(), threshold=None, **changes):
 
 
 def _chosen(name, tasks):
-    """The operation of this name, else those that begin with it."""
+    """The operation of this name, or else those that start with it."""
     return (
         [name] if name in tasks else [task for task in tasks if task.startswith(name)]
     )
 
 
 def run(experiments, results, workers=1, scheduler=None):
-    """Trains, and keeps the rows of every experiment as it ends.
+    """Trains the experiments, and keeps the rows of each as it ends.
 
-    Yields (experiment, rows, error): one of the last two is `None`.
+    Yields (experiment, rows, error), with either rows or error `None`.
     """
     results.check()
     backend = keras.backend.backend()
     ended = completed(Experiment.run, experiments, workers, scheduler)
     for experiment, rows, error in ended:
         if rows and rows[0]["backend"] != backend:
-            error = f"a worker computes with {rows[0]['backend']}, expected {backend}"
+            error = f"expected a worker with {backend}, received {rows[0]['backend']}"
             rows = None
         if error is None:
             results.write(experiment, backend, rows)
@@ -71,7 +71,7 @@ def run(experiments, results, workers=1, scheduler=None):
 
 
 def measured_rate(experiment):
-    """Steps of one member in a second, between the first measurement and the second."""
+    """The steps of one member per second, measured without compilation."""
     times = []
     brief = dataclasses.replace(experiment, steps=2 * experiment.log_every)
     record = keras.callbacks.LambdaCallback(

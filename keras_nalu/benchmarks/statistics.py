@@ -1,11 +1,11 @@
-"""The statistics of the papers' tables: means and rates, with their 95% intervals.
+"""The statistics of the papers' tables: means and rates with 95% intervals.
 
-The papers of Madsen and Johansen (arXiv:2001.05016) and of Mistry et al. give a Wilson
-interval for the success rate, as here. For the step at which a run was solved, and for
-its sparsity error, they fit a gamma and a beta distribution; here both are means with a
-bootstrap interval, which assumes neither. Their code fits its beta distribution on
-[0, 1] and reports half of that mean: save those where it falls back to Student's t, the
-sparsity errors of their tables are half of what was measured.
+The success rate has a Wilson interval, as in Madsen and Johansen (arXiv:2001.05016) and
+in Mistry et al. They fit a gamma distribution to the step at which a run was solved and
+a beta distribution to its sparsity error; here both have a bootstrap interval of the
+mean, which assumes no distribution. Their code fits the beta distribution on [0, 1] and
+reports half of its mean: except where it falls back to Student's t, the sparsity errors
+of their tables are half of what was measured.
 """
 
 import math
@@ -15,7 +15,7 @@ import numpy as np
 
 
 class Interval(NamedTuple):
-    """An estimate, and the ends of its 95% interval; what is unknown is NaN."""
+    """An estimate and the ends of its 95% interval; NaN if unknown."""
 
     estimate: float
     low: float
@@ -23,19 +23,19 @@ class Interval(NamedTuple):
 
 
 class Spread(NamedTuple):
-    """An estimate, and how far from it the runs are, or the estimate itself may be."""
+    """An estimate, and a deviation or standard error."""
 
     estimate: float
     spread: float
 
 
 def wilson(successes, runs, z=1.959964):
-    """The success rate, with the Wilson interval."""
+    """The success rate with its Wilson interval; `z` is the normal quantile."""
     rate = float(successes / runs)
     middle = (rate + z**2 / (2 * runs)) / (1 + z**2 / runs)
     half = math.sqrt(rate * (1 - rate) / runs + z**2 / (4 * runs**2))
     half *= z / (1 + z**2 / runs)
-    # Rounding may leave the ends beside 0 and 1, where they are.
+    # Exactly 0 and 1 without rounding.
     low = middle - half if successes else 0.0
     return Interval(rate, low, middle + half if successes < runs else 1.0)
 
@@ -49,21 +49,21 @@ def mean_interval(values):
         mean = float(x.mean()) if len(x) else math.nan
         return Interval(mean, math.nan, math.nan)
     if x.min() == x.max():
-        # Where all are equal there is nothing to draw from.
+        # The bootstrap of equal values is undefined.
         return Interval(*[float(x[0])] * 3)
     ends = bootstrap((x,), np.mean, rng=np.random.default_rng(0)).confidence_interval
     return Interval(float(x.mean()), float(ends.low), float(ends.high))
 
 
 def median_deviation(errors):
-    """The median, and the median absolute deviation from it."""
+    """The median and the median absolute deviation."""
     x = np.asarray(errors, float)
     middle = np.median(x)
     return Spread(float(middle), float(np.median(np.abs(x - middle))))
 
 
 def mean_deviation(errors):
-    """The mean, and its standard error."""
+    """The mean and its standard error."""
     x = np.asarray(errors, float)
     if len(x) < 2 or not np.isfinite(x).all():
         return Spread(float(x.mean()), math.nan)

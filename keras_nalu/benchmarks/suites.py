@@ -1,4 +1,4 @@
-"""The papers' benchmarks: which modules, with which recipes, on which tasks."""
+"""The papers' benchmarks: modules, recipes and tasks."""
 
 import functools
 import itertools
@@ -39,14 +39,14 @@ from keras_nalu.regularizers import LinearRamp, Sparsity
 SUMS = "NAC", "NALU", "NAU", "INALU", "GNALU"
 PRODUCTS = "NMU", "NACMul", "NALU", "NPU", "RealNPU", "INALU", "GNALU"
 QUOTIENTS = "NACMul", "NALU", "NPU", "RealNPU", "INALU", "GNALU"
-#: The 23 pairs of the primer.
+#: The 23 pairs of the primer of Mistry et al.
 PAIRS = [
     *[("add", module) for module in SUMS],
     *[("subtract", module) for module in SUMS],
     *[("multiply", module) for module in PRODUCTS],
     *[("divide", module) for module in QUOTIENTS],
 ]
-#: And those of the papers after it.
+#: The pairs of later papers.
 LATER = [
     ("add", "MCFC"),
     ("multiply", "MulMCFC"),
@@ -74,12 +74,11 @@ def _single(suite, pairs, inputs=2, variants=RANGES, threshold=1e-5):
 
 
 def _beyond(suite):
-    """What was tried where the published recipes fail: products and quotients of two of
-    10 inputs.
+    """Products and quotients of two of 10 inputs, on which the published recipes fail.
 
-    A rate that decays to 0, as noise of a last digit counts where eight inputs are not
-    to matter; and initial weights near 0, where a product of ten factors neither
-    explodes nor vanishes. And of four runs the one with the best validation.
+    The rate decays to 0, as small errors in the weights of eight irrelevant inputs
+    count. Variants have initial weights near 0, with which a product of ten factors
+    neither explodes nor vanishes, and take the best of four runs by validation.
     """
     steps = 20_000
     near = keras.initializers.RandomUniform(0.0, 0.1)
@@ -88,7 +87,7 @@ def _beyond(suite):
             kinds, [("", None, 1), (", near 0", near, 1), (", best of 4", near, 4)]
         ):
             if kind is NMU and restarts > 1:
-                continue  # where it fails, all of its seeds do
+                continue  # if the NMU fails, it does with all seeds
             penalty = sparse(10, 0, 2 * steps // 5, 7 * steps // 10)
             rate = keras.optimizers.schedules.CosineDecay(1e-2, steps)
             clips = {"global_clipnorm": 1.0} if kind is NMRU else {}
@@ -163,12 +162,12 @@ def _inalu(suite, inputs):
 
 
 def _rmsprop(rate):
-    """Flux', which adds 1e-8 behind the root: where nothing is, Keras' is as small."""
+    """RMSProp as in Flux, which adds 1e-8 to the root; Keras adds to the square."""
     return keras.optimizers.RMSprop(rate, epsilon=1e-16)
 
 
 def _heim(suite):
-    """The models of Heim et al.; what they call NAU is a matrix without a limit."""
+    """The models of Heim et al., whose NAU is an unconstrained matrix."""
     last = keras.layers.Dense(4, use_bias=False)
     glorot = "glorot_uniform"
     nalu: Any = {"kernel_initializer": glorot, "gate_initializer": glorot}
@@ -253,7 +252,7 @@ def _running_images(suite):
 
 
 class Suite(NamedTuple):
-    """What a suite is, and the function that makes its experiments."""
+    """A suite's description, and the function that makes its experiments."""
 
     description: str
     experiments: Any
@@ -264,23 +263,22 @@ class Suite(NamedTuple):
 FOUR = "add", "subtract", "multiply", "divide"
 MODELS = "Linear", "NAC", "NACMul", "NALU", "NAU", "NMU"
 GATES = "NALU behind NAC", "SeparateNALU behind NAC"
-#: What each is, in a line; what makes its experiments, and of which arguments.
+#: {name: (description, function that yields its experiments, *arguments)}.
 _TABLE: dict[str, Any] = {
     "single-module": (
         "one module, two inputs, nine ranges: the primer of Mistry et al.",
         *(_single, PAIRS),
     ),
     "single-module-later": (
-        "one module, two inputs, nine ranges: those of later papers",
+        "one module, two inputs, nine ranges: modules of later papers",
         *(_single, LATER),
     ),
     "single-module-10": (
-        "two of 10 inputs matter, for all pairs and 100,000 steps; published are NAU "
-        "and iNALU",
+        "two of 10 inputs matter, 100,000 steps; NAU and iNALU are published",
         *(_single, PAIRS, 10),
     ),
     "single-module-100": (
-        "two of 100 inputs matter, likewise; published is NAU",
+        "two of 100 inputs matter, 100,000 steps; NAU is published",
         *(_single, PAIRS, 100),
     ),
     "division": (
@@ -288,7 +286,7 @@ _TABLE: dict[str, Any] = {
         *(_single, DIVIDERS),
     ),
     "division-10": (
-        "the same, two of 10 inputs matter",
+        "division, two of 10 inputs matter (the same paper)",
         *(_single, DIVIDERS, 10),
     ),
     "division-signs": (
@@ -317,7 +315,7 @@ _TABLE: dict[str, Any] = {
         *(_arithmetic, Arithmetic, GATES, ("add", "multiply"), 5000),
     ),
     "arithmetic-simple": (
-        "(x1 + x2) (x1 + x2 + x3 + x4), 100 seeds (the same)",
+        "(x1 + x2) (x1 + x2 + x3 + x4), 100 seeds (the same paper)",
         *(_arithmetic, Simple, ("NMU", "NALU", "NACMul"), ("multiply",), 200),
     ),
     "inalu-minimal": (
@@ -338,12 +336,12 @@ _TABLE: dict[str, Any] = {
         _running,
     ),
     "running-images": (
-        "the same of handwritten digits, read by a small network; it needs "
-        "scikit-learn and --backend jax",
+        "the same for images of digits, with a small network; needs scikit-learn and "
+        "--backend jax",
         _running_images,
     ),
 }
-#: By name, as `keras-nalu benchmark` takes them.
+#: The suites by their names in `keras-nalu benchmark`.
 SUITES = {
     name: Suite(description, functools.partial(make, name, *given), make is _single)
     for name, (description, make, *given) in _TABLE.items()

@@ -1,6 +1,6 @@
-"""Groups of work in this process, in several, or on a cluster: joblib's.
+"""Running a function in this process, in several, or on a cluster, by joblib.
 
-Nothing here imports Keras: a worker has to choose its backend first.
+This module does not import Keras, as a worker has to choose its backend first.
 """
 
 import os
@@ -11,25 +11,28 @@ from typing import Any
 
 
 class WorkersError(Exception):
-    """One line for whoever started the run. What has ended was yielded."""
+    """The workers failed. The groups that had ended were yielded before."""
 
 
 def completed(
     function, groups, workers=1, scheduler=None
 ) -> Iterator[tuple[Any, Any, str | None]]:
-    """Yields (group, result, error) as the groups end; an error, a line with the
-    traceback below it or `None`, stops no other group.
+    """Yields (group, result, error) as the groups end.
+
+    An error does not stop other groups. It is a line with the traceback below, or
+    `None`.
 
     Args:
-        function: Called with a group. For other processes, one that they can import.
-        groups: In the order in which they begin.
-        workers: How many processes, with a share of the cores each; 1 is this very one.
-        scheduler: Address of a Dask scheduler, such as "tcp://10.0.0.1:8786": its
-            workers, of one thread each, are used in the place of processes. Whoever
-            reaches a scheduler can run code on them: keep it in a network of your own.
+        function: Called with each group. Other processes must be able to import it.
+        groups: The arguments, in the order in which they start.
+        workers: The number of processes, which share the cores; 1 uses this process.
+        scheduler: Address of a Dask scheduler, such as "tcp://10.0.0.1:8786". Its
+            workers, of one thread each, replace the processes. Anyone who reaches a
+            scheduler can run code on them, so keep it in a private network.
 
     Raises:
-        WorkersError: a process was killed, which ends the others; or no such cluster.
+        WorkersError: A process was killed, which ends the others, or the scheduler does
+            not answer.
 
     Example:
 
@@ -48,27 +51,27 @@ def completed(
 
     environment = {"KERAS_BACKEND": keras.backend.backend()}
     if scheduler:
-        engine = {"backend": "dask", "client": _client(scheduler)}
+        executor = {"backend": "dask", "client": _client(scheduler)}
     else:
-        engine = {"backend": "loky", "n_jobs": workers}
-        # The first is XLA's, and so JAX's.
+        executor = {"backend": "loky", "n_jobs": workers}
+        # XLA, and so JAX, reads NPROC.
         for name in "NPROC", "TF_NUM_INTRAOP_THREADS":
             share = str(max(1, joblib.cpu_count() // workers))
             environment[name] = os.environ.get(name, share)
     calls = [
-        # As bytes: to read them is to import Keras.
+        # As bytes, as unpickling imports Keras.
         joblib.delayed(_unpacked)(number, pickle.dumps((function, group)), environment)
         for number, group in enumerate(groups)
     ]
-    with joblib.parallel_config(**engine):
+    with joblib.parallel_config(**executor):
         run = joblib.Parallel(return_as="generator_unordered", batch_size=1)
         try:
             for number, result, error in run(calls):
                 yield groups[number], result, error
         except TerminatedWorkerError as error:
             raise WorkersError(
-                "a process was killed, and with it what the others had begun. The same "
-                "command goes on, with fewer --workers if the memory was too little"
+                "a process was killed, which ended the others, too. The same command "
+                "trains the rest; try fewer --workers if the memory was exhausted"
             ) from error
 
 
@@ -78,7 +81,8 @@ def _client(address):
 
         return Client(address, timeout=5)
     except ModuleNotFoundError as error:
-        raise WorkersError("Try `pip install distributed` for a cluster") from error
+        message = 'a cluster needs Dask. Try `pip install "keras-nalu[cluster]"`'
+        raise WorkersError(message) from error
     except (OSError, ValueError, OverflowError) as error:
         raise WorkersError(
             f"no Dask scheduler answers at {address!r}: {error}. Give the address that "

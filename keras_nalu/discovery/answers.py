@@ -32,7 +32,7 @@ class Answer:
 
 
 def quoted(names):
-    """SymPy symbols whose text is the name, in backticks where it is no identifier."""
+    """SymPy symbols of the names; those that are not identifiers are in backticks."""
     import sympy
 
     return [

@@ -1,4 +1,4 @@
-"""What reading a model gives."""
+"""The result of `formula`."""
 
 import dataclasses
 from typing import Any
@@ -8,29 +8,27 @@ from keras_nalu.formulas import text
 
 @dataclasses.dataclass(frozen=True)
 class Formula:
-    """What `formula` returns; printed, it is the text.
+    """The result of `formula`; `str` gives its text and its `misses`.
 
     Args:
         lines: The equations: hidden units and gates first, then the outputs.
-        exact: Whether every weight that acts in them, and every gate, is within the
-            tolerance of the target that is written. That says nothing of the data: a
-            model that learned a wrong law can be exact.
-        not_discrete: Where it is not exact, the entries that are not within the
-            tolerance of a target: (layer's name, kernel's name, index, value).
-        holds: For which inputs the formula holds.
-        model_error: How far the formula, in the digits that it prints, is from the
-            model at most: on the data, and on 1000 rows drawn within the range of its
-            columns, relative to the model's output or, where that is larger, to its
-            mean magnitude. Left out are rows where the model gives NaN, or with a zero
-            that is divided by.
+        exact: Whether every weight and gate in the equations is within the tolerance of
+            the target that is written. A model that learned a wrong law can be exact.
+        not_discrete: The entries that are not within the tolerance of a target:
+            (layer's name, kernel's name, index, value). Empty if `exact`.
+        holds: The inputs for which the formula holds.
+        model_error: The largest error of the formula, with its printed digits, against
+            the model, on the data and on 1000 rows sampled within the range of its
+            columns. It is relative to the model's output or, if that is larger, to its
+            mean magnitude. Rows on which the model gives NaN or the formula divides by
+            zero are left out.
         outputs: The names of the outputs.
-        data_error: With `y`, how far the formula is from it: the mean absolute error,
-            as a share of the mean magnitude of `y`, of the worst output. Else `None`.
-        r2: With `y`, the formula's coefficient of determination, of the worst output,
-            NaN where `y` is constant. Else `None`.
-        misses: Where `data_error` is more than rounding, what there is to say of it.
-        symbols: The names of columns that are no names in Python, by what stands for
-            them in `expressions`.
+        data_error: The mean absolute error of the worst output against `y`, as a share
+            of the mean magnitude of `y`. `None` without `y`.
+        r2: The coefficient of determination of the worst output, NaN if `y` is
+            constant. `None` without `y`.
+        misses: Sentences on the error, if `data_error` is more than rounding.
+        symbols: {placeholder: column name} of columns whose names are not identifiers.
     """
 
     lines: list[str]
@@ -46,13 +44,13 @@ class Formula:
 
     @property
     def error(self) -> float:
-        """`data_error` where there was `y`, else `model_error`."""
+        """`data_error` if there was `y`, else `model_error`."""
         return self.model_error if self.data_error is None else self.data_error
 
     @property
     def text(self) -> str:
-        """The lines as one text: valid Python, but for `sigmoid` and its like, and for
-        names in backticks."""
+        """The lines as one text: valid Python, except names in backticks and functions
+        such as `sigmoid`."""
         return "\n".join(self.lines)
 
     def __str__(self) -> str:
@@ -60,7 +58,7 @@ class Formula:
 
     @property
     def expressions(self) -> list[Any]:
-        """A SymPy expression of the inputs alone for every output."""
+        """A SymPy expression of the inputs for every output."""
         lines = dict(line.split(" = ", 1) for line in self.lines)
         for symbol, name in self.symbols.items():
             lines = {each: t.replace(f"`{name}`", symbol) for each, t in lines.items()}

@@ -1,4 +1,4 @@
-"""The calls of a model in the order of its graph, of nested models too."""
+"""The calls of a model, and of the models nested in it, in the order of its graph."""
 
 import dataclasses
 from collections.abc import Callable
@@ -17,12 +17,12 @@ CHUNK = 65536
 
 @dataclasses.dataclass(frozen=True)
 class Call:
-    """A call; what it makes has the call's own index among the values.
+    """A call; its value has the same index as the call.
 
     Args:
         layer: A layer or an operation of Keras; `None` for an input of the model, a
-            number for a constant, a slice where columns are taken.
-        inputs: The indices of the values that it takes.
+            number for a constant, a slice for a choice of columns.
+        inputs: The indices of its inputs.
     """
 
     layer: Any
@@ -31,18 +31,18 @@ class Call:
 
 @dataclasses.dataclass(frozen=True)
 class Graph:
-    """What a model calls: its inputs first, every call after what it takes.
+    """The calls of a model in topological order, its inputs first.
 
     Args:
         calls: The inputs and the calls.
-        outputs: The indices of the values that the model returns.
+        outputs: The indices of the model's outputs.
     """
 
     calls: list[Call]
     outputs: list[int]
 
     def check_rank(self, rank: int) -> None:
-        """Refuses what would mix more than the last axis of data of this rank."""
+        """Raises TypeError if a layer mixes more than the last axis of such data."""
         for call in self.calls:
             others.check_rank(call.layer, rank)
 
@@ -54,11 +54,11 @@ class Graph:
 
     @property
     def inputs(self) -> int:
-        """How many inputs it has."""
+        """The number of the model's inputs."""
         return sum(call.layer is None for call in self.calls)
 
     def features(self, model: Any, index: int) -> int | None:
-        """How many columns the model takes at this input, where that is known."""
+        """The number of columns of this input, or None if it is unknown."""
         if getattr(model, "inputs", None):
             return model.inputs[index].shape[-1]
         specs = [call.layer.input_spec for call in self.calls if index in call.inputs]
@@ -67,7 +67,7 @@ class Graph:
 
 
 def graph(model: Any) -> Graph:
-    """The calls of a model of layers that are read."""
+    """The `Graph` of a model; raises TypeError for a layer that is not supported."""
     inputs = getattr(model, "inputs", None) or [None]
     calls = [Call(None, []) for _ in inputs]
     outputs = _follow(model, [*range(len(calls))], calls)
@@ -84,8 +84,7 @@ def run(
     Args:
         graph: The calls.
         inputs: The rows of every input of the model.
-        before: What is done with every arithmetic layer, and the rows that it is
-            called on, before it is.
+        before: Called with every arithmetic layer and its rows before the layer is.
     """
     values = list(inputs)
     for call in graph.calls[len(inputs) :]:
@@ -115,7 +114,7 @@ def _call(layer, came, rows):
 
 
 def _follow(part, inputs, calls):
-    """The values that a model, a layer or an operation makes of these."""
+    """Appends the calls of a model, a layer or an operation; returns its outputs."""
     if isinstance(part, keras.Sequential):
         for layer in part.layers:
             inputs = _follow(layer, inputs, calls)
@@ -136,7 +135,7 @@ def _follow(part, inputs, calls):
 
 
 def unreadable(model: Any) -> TypeError:
-    """The error for what is not read."""
+    """The error for a layer that is not supported."""
     return TypeError(
         "Expected an arithmetic layer, or a Sequential or functional model of "
         f"arithmetic layers and {others.NAMES}. Received: model={expect.text(model)}. "
@@ -147,7 +146,8 @@ def unreadable(model: Any) -> TypeError:
 
 
 def _functional(model, inputs, calls):
-    """The calls of a functional model, from its config: the public form of a graph."""
+    """Appends the calls of a functional model, from its config: Keras has no other
+    public form of the graph."""
     config = model.get_config()
     nodes = {part["name"]: part["inbound_nodes"] for part in config["layers"]}
     parts = {part.name: part for part in model.operations}
@@ -160,8 +160,8 @@ def _functional(model, inputs, calls):
             part = parts[name]
             if arguments["kwargs"].get("training"):
                 raise TypeError(
-                    "Expected layers as they predict. Received: the layer "
-                    f"{name!r}, which the model calls with training=True."
+                    "Expected layers that are called for prediction. Received: the "
+                    f"layer {name!r}, which the model calls with training=True."
                 )
             for each, made in enumerate(apply(part, arguments)):
                 known[name, node, each] = made
@@ -183,6 +183,6 @@ def _functional(model, inputs, calls):
 
 
 def _histories(structure):
-    """The (name of a layer, call of it, output of that) in a config."""
+    """The (layer's name, index of the call, index of the output) in a config."""
     flat = keras.tree.flatten(structure)
     return [*zip(flat[::3], flat[1::3], flat[2::3], strict=True)]

@@ -1,4 +1,4 @@
-"""The data that a model is read on: rows, the names of their columns, and labels."""
+"""The data of `formula`: rows, the names of their columns, and labels."""
 
 import dataclasses
 import keyword
@@ -14,7 +14,7 @@ from keras_nalu.formulas import text
 from keras_nalu.formulas.calls import Graph
 from keras_nalu.ops import to_numpy
 
-DRAWS = 1000
+SAMPLES = 1000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,8 +23,8 @@ class Rows:
 
     Args:
         parts: The rows of every input of the model, (rows, features) each.
-        shape: The axes of the data but the last.
-        columns: The names that the data has for its columns, or `None`.
+        shape: The axes of the data except the last.
+        columns: The column names of the data, or `None`.
     """
 
     parts: list[np.ndarray]
@@ -43,7 +43,7 @@ class Rows:
 
 
 def to_rows(x: Any, model: keras.Layer, graph: Graph) -> Rows:
-    """The data as rows of what the model takes."""
+    """The data as `Rows`, checked against the model's inputs."""
     given = _by_input(x, model, graph.inputs)
     columns = [name for part in given for name in _columns(part)]
     arrays = [to_numpy(expect.real("x", part)) for part in given]
@@ -92,7 +92,7 @@ def _input_names(model):
 
 
 def _columns(part):
-    """The names of a data frame's columns, or of a series."""
+    """The column names of a data frame, or the name of a series."""
     names = getattr(part, "columns", None)
     if names is None:
         return [part.name] if isinstance(getattr(part, "name", None), str) else []
@@ -103,33 +103,33 @@ def _columns(part):
 def _check(x, features):
     if x.size == 0 or x.ndim == 0:
         raise ValueError(
-            f"Expected rows to read on. Received: x.shape={x.shape}. "
+            f"Expected one row of data or more. Received: x.shape={x.shape}. "
             "Try x=np.array([[1.0, 2.0]])."
         )
     if not np.all(np.abs(x) <= expect.LARGEST):
         raise ValueError(
-            "Expected numbers that float32 holds. Received: NaN or infinite entries in "
-            "`x`, or larger ones. Leave these rows out."
+            "Expected numbers that float32 holds. Received: entries of `x` that are "
+            "NaN, infinite or larger. Leave these rows out."
         )
     if features not in (None, x.shape[-1]):
         raise ValueError(
-            f"Expected data with {features} features, for which the model was built. "
+            f"Expected data with {features} features, as the model was built. "
             f"Received: x.shape={x.shape}. Reshape `x` to (..., {features})."
         )
 
 
-def draw(rows: np.ndarray) -> np.ndarray:
-    """Rows within the range of the columns: whole numbers where these are whole."""
-    # By column: to reduce many short rows takes NumPy ten times as long.
+def sample(rows: np.ndarray) -> np.ndarray:
+    """Random rows within the range of the columns; whole numbers in whole columns."""
+    # By column, as NumPy takes ten times as long to reduce many short rows.
     columns = [*rows.T]
     low, high = (np.array([f(c) for c in columns]) for f in (np.min, np.max))
     random = np.random.default_rng(0)
-    drawn = low + (high - low) * random.random((DRAWS, len(low)))
+    sampled = low + (high - low) * random.random((SAMPLES, len(low)))
     whole = np.array([np.all(c == np.round(c)) for c in columns])
-    drawn = np.where(whole, np.round(drawn), drawn)
-    # Reciprocals are not tried nearer to 0 than the data goes.
+    sampled = np.where(whole, np.round(sampled), sampled)
+    # Rows nearer to 0 than the data would test reciprocals that the data does not have.
     nearest = np.array([np.abs(c).min() for c in columns])
-    return drawn[np.all(np.abs(drawn) >= nearest, axis=1)]
+    return sampled[np.all(np.abs(sampled) >= nearest, axis=1)]
 
 
 def labels(y: Any, shape: tuple[int, ...], widths: list[int]) -> np.ndarray:
@@ -137,8 +137,8 @@ def labels(y: Any, shape: tuple[int, ...], widths: list[int]) -> np.ndarray:
 
     Args:
         y: An array, or one for each output of the model.
-        shape: The axes of the inputs but the last.
-        widths: How many columns each output of the model has.
+        shape: The axes of the inputs except the last.
+        widths: The number of columns of each output of the model.
     """
     several = len(widths) > 1 and isinstance(y, dict | list | tuple)
     parts = [*y.values()] if several and isinstance(y, dict) else y
@@ -160,14 +160,14 @@ def labels(y: Any, shape: tuple[int, ...], widths: list[int]) -> np.ndarray:
         columns.append(array.reshape(-1, width))
     if not all(np.all(np.isfinite(column)) for column in columns):
         raise ValueError(
-            "Expected labels that are numbers. Received: NaN or infinite entries in "
-            "`y`. Leave these rows out, of `x` too."
+            "Expected finite labels. Received: NaN or infinite entries in `y`. Leave "
+            "these rows out of `x` and `y`."
         )
     return np.hstack(columns)
 
 
 def letter(names: list[str]) -> str:
-    """What the outputs are called."""
+    """The letter of the outputs' names: one that no input has."""
     taken = [each for each in "yz" if _any_is(rf"{each}\d*", names)]
     return next((each for each in "yz" if each not in taken), "output")
 
@@ -177,10 +177,10 @@ def _any_is(pattern, names):
 
 
 def names(given: Any, rows: Rows) -> dict[str, str]:
-    """What the columns are called in lines of Python, and to the user.
+    """{name in lines of Python: name for the user} of every column.
 
-    They differ where a column of a data frame is called what is no name in Python, or
-    means something else: that stands in backticks.
+    They differ if the name of a data frame's column is not an identifier or has another
+    meaning in formulas: the user sees that name in backticks.
     """
     features = rows.all.shape[1]
     if given is None and rows.columns is None:
@@ -201,14 +201,14 @@ def names(given: Any, rows: Rows) -> dict[str, str]:
 
 
 def _problem(name, names):
-    """Why it cannot stand in a line of Python, or `None`."""
+    """Why the name cannot stand in a line of Python, or `None`."""
     generated = rf"{letter(names)}\d*|h\d+_\d+|gate(\d+_)?\d*"
     if not isinstance(name, str) or not name.isidentifier() or "·" in name:
-        return f"{name!r}, which is no identifier"
+        return f"{name!r}, which is not an identifier"
     if keyword.iskeyword(name) or name in {*text.FUNCTIONS, *text.CONSTANTS}:
         return f"{name!r}, which means something else in formulas"
     if re.fullmatch(generated, name):
-        return f"{name!r}, which formulas call an output, hidden unit or gate"
+        return f"{name!r}, which formulas use for an output, hidden unit or gate"
     return None
 
 
@@ -221,13 +221,13 @@ def _refuse_twice(names):
 def _refused(problem):
     return ValueError(
         f"Expected names of the features, such as 'length'. Received: {problem}. "
-        "The columns of a data frame may have any names, if `names` is left out."
+        "Without `names`, the columns of a data frame may have any names."
     )
 
 
 def _checked(given, features):
     try:
-        # Of a data frame, too: `X.columns`.
+        # An iterable, as `X.columns` of a data frame is not a list.
         names = None if isinstance(given, str | bytes | dict | set) else [*given]
     except TypeError:
         names = None
@@ -237,7 +237,9 @@ def _checked(given, features):
         names = [unicodedata.normalize("NFKC", name) for name in names]
         problems = [_problem(name, names) for name in names]
     else:
-        problems = [f"{n!r}, which is no identifier" for n in names if n is not str(n)]
+        problems = [
+            f"{n!r}, which is not an identifier" for n in names if n is not str(n)
+        ]
     for problem in filter(None, problems):
         raise _refused(problem)
     _refuse_twice(names)

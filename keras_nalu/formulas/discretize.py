@@ -1,4 +1,4 @@
-"""Rounding a model to the formula that it is near to."""
+"""Rounding the weights of a model to the nearest formula."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from keras_nalu.formulas import calls, data, fit
 from keras_nalu.layers.base import walk_layers
 from keras_nalu.ops import to_numpy
 
-#: A larger error than that nobody takes for noise.
+#: An error above this is not taken for noise.
 NOISE = 0.3
 
 
@@ -19,26 +19,27 @@ def discretize(
 ) -> Any:
     """A copy of the model whose kernels are exactly on their targets.
 
-    Every effective weight goes to the nearest of its targets, such as -1, 0 and 1 (the
+    Every effective weight moves to the nearest of its targets, such as -1, 0 and 1 (the
     exponents of an NPU to the nearest multiple of 1/2, the inputs of an MCFC to one
-    unit each), and the gates that do not depend on the inputs to the nearer side. With
-    `x` the others are made steeper, until they are open or shut on every row. Layers of
-    Keras stay as they are. Without `y` nothing says that the copy is right.
+    unit each). A gate that does not depend on the inputs moves to the nearer of 0 and
+    1; with `x`, any other gate is made steeper until it is 0 or 1 on every row. Keras'
+    own layers are not changed. Only `y` checks that the copy is right.
 
     Args:
-        model: A model that `formula` reads. It stays as it is.
-        x: Data as the model is used on.
-        y: The right answers. The copy must give them.
-        tolerance: How large the copy's mean absolute error may be, as a share of the
-            mean magnitude of `y`: its noise. `None` is rounding, 1e-5 in float32.
+        model: A model that `formula` supports. It is not changed.
+        x: Data of the kind that the model is used on.
+        y: The right answers, which the copy must give.
+        tolerance: The largest mean absolute error of the copy, as a share of the mean
+            magnitude of `y`, such as the noise of `y`. `None` allows rounding only,
+            1e-5 in float32.
 
     Returns:
         The copy, compiled as the model is.
 
     Raises:
-        TypeError: the model has layers that `formula` does not read.
-        ValueError: the copy does not give `y`; the weights are not finite; there is `y`
-            without `x`.
+        TypeError: The model has layers that `formula` does not support.
+        ValueError: The copy does not give `y`, the weights are not finite, or there is
+            `y` without `x`.
 
     Example:
 
@@ -89,7 +90,7 @@ def _refuse_not_finite(graph):
 
 
 def _snap(layer, rows=None):
-    """Sets a layer's kernels to their targets."""
+    """Moves a layer's kernels to their targets."""
     kernels = {
         name: layer.nearest(name, to_numpy(kernel))
         for name, kernel in layer.kernels.items()
@@ -100,30 +101,27 @@ def _snap(layer, rows=None):
         if np.max(np.abs(w - layer.nearest(name, w))) > 1e-6:
             raise ValueError(
                 f"Expected a layer that can reach its targets. Received: "
-                f"{layer!r}, whose `{name}` stays away from them. Say in its "
-                "`stored` which weights that is made of, or write its `snap`."
+                f"{layer!r}, whose `{name}` is not on them after `snap`. List the "
+                "weights that it is computed from in `stored`, or override `snap`."
             )
 
 
 def _worse(of_copy, of_model):
     """The error for a copy that does not give the right answers."""
     index = int(of_copy.error.argmax())
-    told, before = (fit.told(each, index) for each in (of_copy, of_model))
+    copy, model = (fit.describe(each, index) for each in (of_copy, of_model))
     if of_model.worst < of_copy.worst / 2:
         why = (
-            "Train longer, with the layer's sparsity penalty, or look which entries "
-            "are not discrete: `formula(model, x).not_discrete`."
+            "Train longer with the layer's sparsity penalty, or see which entries are "
+            "not discrete: `formula(model, x).not_discrete`."
         )
     else:
-        why = (
-            "The model itself has not found `y`, so its nearest formula has not: train "
-            "another seed, or other layers."
-        )
+        why = "The model does not fit `y` either. Train another seed, or other layers."
         if of_copy.worst < NOISE:
             allowed = f"{1.1 * of_copy.worst:.2g}"
-            why += f" If that is the noise in `y`, say so: tolerance={allowed}."
+            why += f" If that is the noise in `y`, pass tolerance={allowed}."
     return ValueError(
-        f"The discrete model does not give `y`: {told}; the model: {before}. {why}"
+        f"The discrete model does not give `y`: {copy}; the model: {model}. {why}"
     )
 
 
@@ -136,7 +134,7 @@ def _clone(model):
         copy.set_weights(model.get_weights())
         for layer in walk_layers(copy):
             if isinstance(layer, keras.layers.Normalization):
-                layer.finalize_state()  # it computes with copies of its weights
+                layer.finalize_state()  # refresh the tensors made from its weights
         if getattr(model, "compiled", False):
             copy.compile_from_config(model.get_compile_config())
     return copy

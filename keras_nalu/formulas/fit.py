@@ -1,4 +1,4 @@
-"""How far numbers are from the data's."""
+"""The error of predictions against the data, and sentences about it."""
 
 import dataclasses
 
@@ -7,18 +7,18 @@ import numpy as np
 
 from keras_nalu.formulas.calls import Graph
 
-#: The share of the mean magnitude that is rounding: six digits, or that of the dtype.
+#: Relative errors that are rounding, for dtypes of fewer than six digits.
 ROUNDING = {"float16": 1e-2, "bfloat16": 0.1}
 
 
 @dataclasses.dataclass(frozen=True)
 class Fit:
-    """How far the outputs of a model or formula are from the right answers.
+    """The errors of a model or formula against the right answers, (outputs,) each.
 
     Args:
-        error: By output the mean absolute error, as a share of the mean magnitude.
-        r2: By output the coefficient of determination, NaN where `y` is constant.
-        without: By output on how many rows there is no finite number.
+        error: The mean absolute error as a share of the mean magnitude.
+        r2: The coefficient of determination, NaN if `y` is constant.
+        without: The number of rows without a finite prediction.
     """
 
     error: np.ndarray
@@ -35,7 +35,7 @@ def measure(values: np.ndarray, y: np.ndarray) -> Fit:
     """The fit of values, (rows, outputs), to the right answers."""
     without = np.sum(~np.isfinite(values), axis=0)
     with np.errstate(all="ignore"):
-        # Divided first: squares of 1e-200 and 1e+200 are no numbers.
+        # Scaled first, as squares of 1e-200 and 1e+200 under- and overflow.
         size = np.abs(y).max(axis=0)
         size = np.where(size > 0, size, 1)
         y, off = y / size, (values - y) / size
@@ -52,50 +52,49 @@ def measure(values: np.ndarray, y: np.ndarray) -> Fit:
 
 
 def rounding(graph: Graph) -> float:
-    """What share is rounding, in the dtypes that the layers compute in."""
+    """The relative error that is rounding in the dtypes of the layers."""
     layers = [call.layer for call in graph.calls]
     dtypes = [each.compute_dtype for each in layers if isinstance(each, keras.Layer)]
     return max((ROUNDING.get(dtype, 0.0) for dtype in dtypes), default=0) or 1e-5
 
 
-def told(fit: Fit, index: int) -> str:
-    """The figures of an output."""
+def describe(fit: Fit, index: int) -> str:
+    """The errors of one output in words."""
     if fit.without[index]:
         rows = "row" if fit.without[index] == 1 else "rows"
         return f"no finite number on {fit.without[index]} {rows}"
     r2 = fit.r2[index]
     if np.isinf(fit.error[index]):
-        return "it is not 0, as y is on all rows"
+        return "it is not 0, but y is 0 on all rows"
     figures = f"mean error {100 * fit.error[index]:.3g}% of the mean |y|"
     return figures if np.isnan(r2) else f"R^2 {_r2(r2)}, {figures}"
 
 
 def _r2(r2):
-    """Never 1 where it is not."""
+    """R^2 with digits enough that it never rounds to 1."""
     if r2 < 0.99:
         return f"{r2:.3g}"
     return f"{r2:.6f}" if r2 < 0.999999 else "above 0.999999"
 
 
 def misses(names: list[str], fit: Fit, of_model: Fit, rounding: float) -> list[str]:
-    """What a formula that is not what the data say has to tell, and what to do."""
-    told_of = [
-        f"{name} misses the data: {told(fit, index)}."
+    """Sentences for a formula that misses the data: its errors, and what to do."""
+    errors = [
+        f"{name} misses the data: {describe(fit, index)}."
         for index, name in enumerate(names)
         if not fit.error[index] <= rounding
     ]
-    if not told_of:
+    if not errors:
         return []
     if of_model.worst <= rounding or of_model.worst < fit.worst / 2:
+        better = describe(of_model, int(of_model.error.argmax()))
         return [
-            *told_of,
-            f"The model fits better ({told(of_model, int(of_model.error.argmax()))}): "
-            "its weights are not near enough to their targets. Train longer, or read "
-            "its digits: tolerance=0.",
+            *errors,
+            f"The model fits better ({better}): its weights are not near enough to "
+            "their targets. Train longer, or print its weights with tolerance=0.",
         ]
     return [
-        *told_of,
-        "So does the model. If that is more than the noise of y, take another seed, or "
-        "layers that can express it; ArithmeticRegressor().fit(X, y) looks for a "
-        "formula by itself.",
+        *errors,
+        "So does the model. If that is more than the noise of y, train another seed or "
+        "layers that can express it, or try ArithmeticRegressor().fit(X, y).",
     ]

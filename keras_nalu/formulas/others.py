@@ -1,4 +1,4 @@
-"""How Keras' own layers and operators read, beside the arithmetic layers."""
+"""Formulas of Keras' own layers and operators."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -8,12 +8,12 @@ import numpy as np
 
 from keras_nalu import expect, lines, ops
 
-#: What errors call these layers.
+#: The supported layers, for error messages.
 NAMES = (
     "Dense, Activation, Rescaling, Normalization, Concatenate, Add, Subtract, "
     "Multiply, Average and the operators + - * / **"
 )
-#: What stands around a line for an activation.
+#: The function in the formula for each activation.
 ACTIVATIONS = {
     keras.activations.linear: "",
     keras.activations.relu: "relu",
@@ -21,7 +21,7 @@ ACTIVATIONS = {
     keras.activations.tanh: "tanh",
     keras.activations.exponential: "exp",
 }
-#: What predicts its inputs as they are.
+#: Layers that do nothing in prediction.
 _PASSING = (
     keras.layers.InputLayer,
     keras.layers.Identity,
@@ -33,19 +33,19 @@ _PASSING = (
 
 
 def passes_on(part: Any) -> bool:
-    """Whether it predicts its inputs as they are."""
+    """Whether a layer returns its inputs in prediction."""
     return type(part) in _PASSING
 
 
 def reads(part: Any) -> bool:
-    """Whether it can be read, or only chooses columns."""
+    """Whether the layer or operation is supported."""
     if isinstance(part, keras.Layer):
         return type(part) in {*_LAYERS, keras.layers.Concatenate, keras.layers.Flatten}
     return type(part).__name__ in _OPERATORS
 
 
 def check_rank(layer: Any, rank: int) -> None:
-    """Refuses what would mix more than the last axis of data of this rank."""
+    """Raises TypeError if the layer mixes more than the last axis of such data."""
     last = {-1, rank - 1}
     if isinstance(layer, keras.layers.Concatenate):
         mixes = layer.axis not in last
@@ -55,26 +55,26 @@ def check_rank(layer: Any, rank: int) -> None:
         mixes = isinstance(layer, keras.layers.Flatten) and rank > 2
     if mixes:
         raise TypeError(
-            "Expected layers of the last axis alone. Received: the layer "
-            f"{layer.name!r}, for data of rank {rank}. Read what comes behind it: "
+            "Expected layers that act on the last axis only. Received: the layer "
+            f"{layer.name!r}, for data of rank {rank}. Read the layers after it: "
             "`formula(keras.Sequential(layers), inputs)`."
         )
 
 
 def of_columns(layer: Any) -> bool:
-    """Whether a column of what it makes is of that column of its inputs alone."""
+    """Whether each output column depends on the same column of the inputs only."""
     return type(layer) is not keras.layers.Dense
 
 
 def read(layer: Any, unit: Any) -> str:
-    """What a unit computes, as a line; its inputs are what it is of."""
+    """The line of a unit."""
     if type(layer) in _LAYERS:
         return _LAYERS[type(layer)](layer, unit)
     return _OPERATORS[type(layer).__name__](unit)
 
 
 def arguments(part: Any, call: dict[str, Any]) -> Iterator[Any]:
-    """What a call in a config is given: tensors as dictionaries, numbers, slices."""
+    """The arguments of a call in a config: tensors as dictionaries, numbers, slices."""
     given = [*call["args"], *call["kwargs"].values()]
     if type(part).__name__ == "GetItem":
         tensor, key = given
@@ -100,7 +100,7 @@ def _flat(part, given):
 
 
 def _columns_of(part, key):
-    """The slice of the last axis, where all of the others is taken."""
+    """The slice of the last axis; raises TypeError if another axis is sliced."""
     key = [
         _part_of_key(each) for each in (key if isinstance(key, list | tuple) else [key])
     ]
@@ -108,8 +108,8 @@ def _columns_of(part, key):
     whole = all(each in (slice(None), Ellipsis) for each in others)
     if not (others and whole and isinstance(last, slice)):
         raise TypeError(
-            "Expected slices of columns, such as x[..., :2]. Received: another index "
-            f"in the operation {part.name!r}."
+            "Expected slices of columns only, such as x[..., :2]. Received: another "
+            f"index in the operation {part.name!r}."
         )
     return last
 
@@ -123,7 +123,7 @@ def _part_of_key(each):
 
 
 def _column(array, unit):
-    """The entry of an array that broadcasts over the columns."""
+    """The entry for the unit's column of an array that broadcasts over columns."""
     array = np.ravel(array)
     if len(array) not in (1, unit.width):
         raise TypeError(
@@ -134,7 +134,7 @@ def _column(array, unit):
 
 
 def _plus(terms, weights, offset):
-    """A sum and its last number."""
+    """The line of a weighted sum plus a constant."""
     number, sign = [lines.number(abs(offset))], [float(np.sign(offset))]
     return lines.sum_([*weights, *sign], [*terms, *number])
 
@@ -144,8 +144,8 @@ def _activated(activation, layer, line):
         known = ", ".join(each.__name__ for each in ACTIVATIONS)
         raise TypeError(
             f"Expected one of the activations {known}. Received: "
-            f"{expect.text(activation)} in the layer {layer.name!r}. Read the layers "
-            "before it by themselves: `formula(keras.Sequential(layers), X)`."
+            f"{expect.text(activation)} in the layer {layer.name!r}. Read only the "
+            "layers before it: `formula(keras.Sequential(layers), X)`."
         )
     return f"{ACTIVATIONS[activation]}({line})"
 
@@ -154,7 +154,7 @@ def _dense(layer, unit):
     if layer.quantization_mode is not None:
         raise TypeError(
             "Expected weights that are not quantized. Received: the layer "
-            f"{layer.name!r}, of {layer.quantization_mode}. Read the model before "
+            f"{layer.name!r} in {layer.quantization_mode}. Call `formula` before "
             "`quantize`."
         )
     kernel = ops.to_numpy(layer.kernel)[:, unit.index]

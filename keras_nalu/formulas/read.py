@@ -17,43 +17,43 @@ def formula(
     names: Iterable[str] | None = None,
     tolerance: float = 0.05,
 ) -> Formula:
-    """The function that a trained model of arithmetic layers computes on such data.
+    """The formula that a trained model of arithmetic layers computes on such data.
 
-    It says what the model computes, which need not be what the data say: give it `y`,
-    and the text says so where it is off by more than rounding.
+    The model may have learned another law than that of the data. With `y`, the text
+    says where the formula is off by more than rounding.
 
-    Where every weight that acts is near to one of its targets, such as -1, 0 and 1 (of
-    an NPU's exponents, the multiples of 1/2), it is taken for that: `y = x0 * x1`. Else
-    the layer's equation is written with its weights, in the digits that their dtype
-    carries, and the formula says which are not discrete.
+    If every weight is near one of its targets, such as -1, 0 and 1 (for exponents of an
+    NPU, multiples of 1/2), the targets are written: `y = x0 * x1`. Else the weights are
+    written, in the digits that their dtype carries, and `not_discrete` lists those that
+    are not near a target.
 
-    A gate that depends on the inputs stands for one path if it takes the same side of
-    1/2 on every row, and is near 0 or 1 on average. Else both paths are written, mixed
-    by the gate, and no single operation holds.
+    A gate that depends on the inputs chooses one path if it is on the same side of 1/2
+    on every row, and near 0 or 1 on average. Else both paths are written, mixed by the
+    gate.
 
     Args:
         model: An arithmetic layer, or a `Sequential` or functional model of these,
             `Dense`, `Activation`, `Rescaling`, `Normalization`, `Concatenate`, `Add`,
-            `Subtract`, `Multiply`, `Average`, + - * / ** and slices of columns; nested
-            models and members of a population too.
-        x: Data of shape (..., features), as the model is used on: its range and its
-            signs decide how the formula is written. A list of them, or a dictionary by
-            name, where the model has several inputs.
+            `Subtract`, `Multiply`, `Average`, + - * / ** and slices of columns. Nested
+            models and members of a population are also read.
+        x: Data of shape (..., features), of the kind that the model is used on: its
+            range and signs decide which equation is written. For several inputs a list
+            of arrays, or a dictionary by name.
         y: The right answers, of shape (..., outputs), or (...) for one output.
-        names: Names of the features. `None` takes a data frame's columns, in backticks
-            where they are no names in Python, and else calls them `x0`, `x1` and so on.
-        tolerance: How far from its target a weight, or the mean gate, may be.
+        names: Names of the features. `None` takes the columns of a data frame, in
+            backticks if they are not identifiers, or else `x0`, `x1` and so on.
+        tolerance: The largest distance of a weight, or of a mean gate, to its target.
 
     Returns:
-        A `Formula`. `str` of it is its text, `.model_error` says how far it is from the
-        model, `.data_error` and `.r2` how far from `y`; `.expressions` are SymPy's.
+        A `Formula`: `str` gives its text, `.model_error` its error against the model,
+        `.data_error` and `.r2` those against `y`, `.expressions` SymPy's expressions.
 
     Raises:
-        TypeError: the model has other layers.
-        ValueError: `x` has no rows, or entries that are not finite; `y` has another
-            shape, or such entries; `names` has another number of names than `x` has
-            features, or one that is no identifier, is there twice or has a meaning in
-            formulas; there are about a thousand terms.
+        TypeError: The model has other layers.
+        ValueError: `x` has no rows; `x` or `y` has entries that are not finite; `y` has
+            another shape; `names` are not as many as the features, not identifiers,
+            not distinct, or have a meaning in formulas; or the formula has about a
+            thousand terms.
 
     Example:
 

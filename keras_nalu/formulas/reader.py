@@ -1,4 +1,4 @@
-"""Reading a model: the calls of its graph, unit by unit, on the inputs."""
+"""Reading a model: the calls of its graph, unit by unit, with their values."""
 
 import keras
 import numpy as np
@@ -10,12 +10,12 @@ from keras_nalu.layers.base import ArithmeticLayer
 from keras_nalu.lines import neat, number
 from keras_nalu.ops import to_numpy
 
-#: Weights near their targets are no formula if it is that far from the model.
+#: Targets are not written if that makes the formula so far from the model.
 FAR = 0.5
 
 
 class Reader:
-    """A model, the data, and what all of its calls make of them."""
+    """A model, the data, and the values of all of its calls."""
 
     def __init__(self, model, x, y, names):
         self.graph = calls.graph(model)
@@ -24,10 +24,10 @@ class Reader:
         self.names = [*self.shown]
         self.count = len(rows.all)
         self.values = calls.run(
-            self.graph, rows.split(np.vstack([rows.all, data.draw(rows.all)]))
+            self.graph, rows.split(np.vstack([rows.all, data.sample(rows.all)]))
         )
         self.widths = [value.shape[1] for value in self.values]
-        # By column: to reduce many short rows takes NumPy ten times as long.
+        # By column, as NumPy takes ten times as long to reduce many short rows.
         by_column = [[*value.T] for value in self.values]
         self.signed = [[np.any(each < 0) for each in value] for value in by_column]
         self.zeros = [[np.any(each == 0) for each in value] for value in by_column]
@@ -42,17 +42,17 @@ class Reader:
             self.far = 1.1 * self.of_model.worst + self.rounding
 
     def best(self, tolerance):
-        """The `Formula` at this tolerance, or nearer where that one is far off."""
+        """The `Formula` at this tolerance, or at a smaller one if that is far off."""
         try:
             found = self.read(tolerance)
-            # As with untrained weights, all near 0.
+            # For example, untrained weights are all near the target 0.
             if not found.error <= self.far and (found.exact or self.y is not None):
                 nearer = self.read(min(STRICT, tolerance))
                 enough = found.error / 2 if self.y is None else self.far
                 found = nearer if nearer.error < enough else found
         except RecursionError:
             raise ValueError(
-                "The formula has too many terms to be written. Received: a model of "
+                "The formula has too many terms. Received: a model of "
                 f"{len(self.names)} features. Look at `layer.kernels` instead."
             ) from None
         return found
@@ -66,7 +66,7 @@ class Reader:
         return self._formula(lines, outputs, units)
 
     def _columns(self):
-        """Of each value, where its columns come from: (value, index)."""
+        """For each value, the (value, index) that each of its columns comes from."""
         columns = []
         for at, call in enumerate(self.graph.calls):
             came = [columns[index] for index in call.inputs]
@@ -81,19 +81,19 @@ class Reader:
         return columns
 
     def _called(self, columns):
-        """The outputs' names, those of all columns, and lines for outputs that are
-        what another one is, or an input."""
+        """The names of the outputs and of all columns, and lines for outputs that equal
+        an input or another output."""
         called, depth = {}, 0
         names = iter(self.names)
         for at, (call, width) in enumerate(
             zip(self.graph.calls, self.widths, strict=True)
         ):
-            own = [column for column in columns[at] if column[0] == at]
+            new = [column for column in columns[at] if column[0] == at]
             if call.layer is None:
-                called |= {column: next(names) for column in own}
+                called |= {column: next(names) for column in new}
             elif isinstance(call.layer, float):
                 called[at, 0] = number(call.layer)
-            elif own:
+            elif new:
                 depth += 1
                 called |= {(at, i): f"h{depth}_{i}" for i in range(width)}
         letter = data.letter(self.names)
@@ -109,7 +109,7 @@ class Reader:
         return outputs, called, lines
 
     def _units(self, columns, called, tolerance):
-        """The units of all calls, each with its line."""
+        """Yields the units of all calls, each with its line."""
         for at, (call, value) in enumerate(
             zip(self.graph.calls, self.values, strict=True)
         ):
@@ -138,7 +138,7 @@ class Reader:
                 yield unit
 
     def _places(self, call, index):
-        """What a unit is of: (value, column)."""
+        """The (value, column) of each input of a unit."""
         if isinstance(call.layer, ArithmeticLayer) or not others.of_columns(call.layer):
             (value,) = call.inputs
             return [(value, column) for column in range(self.widths[value])]
@@ -183,7 +183,7 @@ class Reader:
 
 
 def _that_act(units, outputs, lines):
-    """Without the hidden units that nothing is made of."""
+    """The units without the hidden ones that no output depends on."""
     used, kept = {*outputs, *lines.values()}, []
     for unit in reversed(units):
         if unit.output in used:

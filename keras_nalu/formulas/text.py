@@ -1,4 +1,4 @@
-"""Lines of Python: put into each other, evaluated, and made SymPy's."""
+"""Lines of Python: substitution, evaluation, and conversion to SymPy."""
 
 import ast
 import math
@@ -8,7 +8,7 @@ import numpy as np
 
 from keras_nalu.lines import neat, number
 
-#: What a line may call, beside `pi`, `inf` and `nan`: named as in SymPy, but for abs.
+#: The functions that a line may call; except `abs` they have SymPy's names.
 FUNCTIONS = {
     "abs": np.abs,
     "cos": np.cos,
@@ -20,18 +20,18 @@ FUNCTIONS = {
     "tanh": np.tanh,
 }
 CONSTANTS = {"pi": np.pi, "inf": np.inf, "nan": np.nan}
-#: A hidden unit that is used once is written where it is used, up to this length.
+#: The longest line that substituting a hidden unit may make.
 SHORT = 60
 
 
 def put(name, text, into):
-    """Writes the text for the name, but where a note says whose it is: `h1_0: `."""
+    """Substitutes the text for the name, except in the label of a note, `h1_0: `."""
     text = text if text.isidentifier() else f"({text})"
     return re.sub(rf"\b{name}\b(?!:)", text, into)
 
 
 def show(name, shown, text):
-    """The text with what the user calls the name."""
+    """The text with the user's name in place of the name."""
     return re.sub(rf"\b{name}\b", lambda _: shown, text)
 
 
@@ -40,7 +40,7 @@ def words(text):
 
 
 class _Flat(ast.NodeTransformer):
-    """`a * (b * c)` without its brackets, sums likewise; `2 * 0.5` as one number."""
+    """Removes the brackets of `a * (b * c)` and of sums, and computes `2 * 0.5`."""
 
     SAME = {ast.Mult: (ast.Mult, ast.Div), ast.Add: (ast.Add, ast.Sub)}
 
@@ -59,14 +59,14 @@ class _Flat(ast.NodeTransformer):
 
 
 def flat(text):
-    """`neat`, and without brackets that associativity makes needless."""
+    """`neat`, without the brackets that associativity makes needless."""
     return neat(ast.unparse(_Flat().visit(ast.parse(text, mode="eval"))))
 
 
 def inline(lines):
-    """The lines, and what is gone from them.
+    """The lines after substituting hidden units, and the lines of these.
 
-    A hidden unit is written where it is used, if that is once and stays short.
+    A hidden unit is substituted if it is used once and the line stays short.
     """
     lines, gone = dict(lines), {}
     for name in [name for name in lines if name.startswith("h")]:
@@ -88,7 +88,7 @@ def _evaluate(tree, values):
 
 
 def values(lines, names, rows):
-    """What the names and the lines are on the rows."""
+    """The values of the names and of the lines on the rows."""
     values = FUNCTIONS | CONSTANTS | dict(zip(names, rows.T, strict=True))
     with np.errstate(all="ignore"):
         for name, text in lines.items():
@@ -98,7 +98,7 @@ def values(lines, names, rows):
 
 
 def error(lines, outputs, names, values, predicted):
-    """How far the lines' values are from what was predicted, at most."""
+    """The largest relative error of the lines' values: see `Formula.model_error`."""
     read = np.stack([values[name] for name in outputs], axis=-1)
     zero = np.any([values[name] == 0 for name in [*names, *lines]], axis=0)[:, None]
     left_out = np.isnan(predicted) | ~np.isfinite(read) & zero
@@ -110,27 +110,28 @@ def error(lines, outputs, names, values, predicted):
 
 
 class _CallsOfComparisons(ast.NodeTransformer):
-    """SymPy's comparisons are no numbers, and its `==` compares what is written."""
+    """Replaces comparisons by calls, as SymPy's are not numbers, and its `==` compares
+    expressions."""
 
     def visit_Compare(self, node):
         self.generic_visit(node)
         sides = [node.left, *node.comparators]
         bare = ast.Compare(ast.Name("a"), node.ops, [ast.Name("b")])
         relation = ast.Constant(ast.unparse(bare)[2:-2])
-        # A keyword, for no input has that name.
+        # No input can have the name of a keyword.
         return ast.Call(ast.Name("is", ast.Load()), [*sides, relation], [])
 
 
 def expressions(lines, shown):
     """SymPy expressions of the inputs alone, by name.
 
-    `shown` are the inputs' names for the user, where these are no names in Python.
+    `shown` has the user's names of inputs that are not identifiers.
     """
     try:
         import sympy
     except ImportError as error:
         raise ImportError(
-            "SymPy holds the expressions, and is not installed. "
+            "`expressions` needs SymPy, which is not installed. "
             'Try `pip install "keras-nalu[formula]"`.'
         ) from error
     used = {word for text in lines.values() for word in words(text)}

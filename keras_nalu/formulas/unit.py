@@ -9,30 +9,30 @@ import numpy as np
 from keras_nalu import ops
 from keras_nalu.lines import rounded
 
-#: What is nearer to its target than that is not written with its digits.
+#: A weight this near to its target is always written as the target.
 STRICT = 1e-3
 
 
 @dataclasses.dataclass
 class Unit:
-    """One unit while it is read: what a layer's `read` may ask, and what it tells.
+    """One unit while it is read: the facts for a layer's `read`, and its results.
 
     Args:
         layer: The layer.
-        index: Which of its units.
-        width: How many units it has.
-        kernels: Its effective weights by name, as arrays.
-        tolerance: How far a weight may be from its target.
+        index: The index of the unit in the layer.
+        width: The number of units of the layer.
+        kernels: The layer's effective weights by name, as arrays.
+        tolerance: The largest distance of a weight to its target.
         inputs: The inputs' names.
-        signed: Which of the inputs are negative on some row.
-        zeros: Which of them are zero on some row.
-        rows: The inputs.
+        signed: Mask of the inputs that are negative on some row.
+        zeros: Mask of the inputs that are zero on some row.
+        rows: The inputs' values, (rows, inputs).
         output: The unit's name.
-        lines: What it is made of, by name, before itself.
-        not_discrete: Weights that are not near their targets, and their values.
-        conditions: For which inputs its line holds.
-        divisors: By which inputs it divides.
-        mixed: Whether it is a mixture of two paths.
+        lines: The lines that the unit needs, by name, and its own line last.
+        not_discrete: The values of the weights that are not near their targets.
+        conditions: The inputs for which the line holds, in words.
+        divisors: The indices of the inputs that the unit divides by.
+        mixed: Whether the unit is a mixture of two paths.
     """
 
     layer: Any
@@ -58,9 +58,9 @@ class Unit:
     def weights(
         self, name: str = "kernel", columns: Any = None, acts: Any = True
     ) -> np.ndarray:
-        """The kernel's part that is the unit's: targets if all are near.
+        """The unit's weights in a kernel, or their targets if all are near.
 
-        Entries where `acts` is false may be anything.
+        Entries with a false `acts` do not matter.
         """
         kernel = self.kernels[name]
         one = columns is None
@@ -70,14 +70,14 @@ class Unit:
         acts = np.broadcast_to(acts, len(w))[:, None]
         for i, j in np.argwhere(~(np.abs(w - targets) <= self.tolerance) & acts):
             place = (int(i), int(columns[j])) if kernel.ndim > 1 else (int(i),)
-            self.tell(name, place, w[i, j])
+            self.record(name, place, w[i, j])
         limit = min(STRICT, self.tolerance) if self.mixed else self.tolerance
         if np.any(acts & ~(np.abs(w - targets) <= limit)):
             targets = np.vectorize(self.rounded, otypes=[float])(w)
         return targets[:, 0] if one else targets
 
     def powers(self, name: str = "kernel") -> np.ndarray:
-        """The weights, where negative ones divide."""
+        """The weights as exponents: inputs with negative ones become `divisors`."""
         weights = self.weights(name)
         self.divisors |= {*np.flatnonzero(weights < 0)}
         return weights
@@ -88,18 +88,18 @@ class Unit:
 
     def gates(self) -> np.ndarray:
         """The layer's gate on every row: 1 takes the sum, 0 the product."""
-        # A row of zeros says nothing: it leaves a gate without a bias at one half.
+        # On a row of zeros a gate without a bias is one half, whatever its weights.
         some = np.any(self.rows != 0, axis=-1)
         rows = self.rows[some] if some.any() else self.rows
-        # One that does not depend on the inputs has no axis of rows.
+        # A gate that does not depend on the inputs has no axis of rows.
         return np.atleast_2d(ops.to_numpy(self.layer.gate(rows)))[:, self.index]
 
-    def tell(self, name: str, place: tuple[int, ...], value: float) -> None:
-        """A weight, or what it leads to, is not near its target."""
+    def record(self, name: str, place: tuple[int, ...], value: float) -> None:
+        """Records a value that is not near its target in `not_discrete`."""
         self.not_discrete[self.layer.name, name, place] = float(value)
 
     def notes(self) -> Iterator[str]:
-        """For which inputs its lines hold."""
+        """Yields the conditions under which the lines hold."""
         for condition in self.conditions:
             yield f"{self.output}: {condition}"
         for i in sorted(self.divisors):

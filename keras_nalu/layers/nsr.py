@@ -123,7 +123,7 @@ class NSR(ArithmeticLayer):
             votes = _votes(*sides, signs, zeros)
             if compared := _comparison(unit, votes, b, self.scale):
                 return compared
-            unit.tell("b", (unit.index,), b)
+            unit.record("b", (unit.index,), b)
         terms, weights = (
             [lines.number(unit.rounded(b))],
             [float(unit.rounded(b) != 0)],
@@ -171,7 +171,7 @@ def _comparison(unit, pairs, b, scale):
         if off.max() > unit.tolerance:
             if constant:
                 continue
-            unit.tell("output", (unit.index,), outputs[off.argmax()])
+            unit.record("output", (unit.index,), outputs[off.argmax()])
         if constant:
             return holds[0]
         much = f"much more than {lines.number(unit.rounded(1 / scale))}"

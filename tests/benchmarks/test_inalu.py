@@ -221,12 +221,12 @@ def test_a_population_that_was_saved_goes_on(tmp_path):
         np.testing.assert_allclose(a, b, rtol=1e-5)
 
 
-def test_own_optimizers_are_told_to_be_elementwise():
+def test_a_custom_optimizer_says_that_it_is_elementwise():
     class Mine(keras.optimizers.SGD):
         pass
 
     crowd = Population(template([keras.layers.Dense(1)]), 2)
-    with pytest.raises(ValueError, match=r"Mine.*give it `elementwise = True`"):
+    with pytest.raises(ValueError, match=r"Mine.*set `elementwise = True`"):
         crowd.compile(Mine(), "mse")
     Mine.elementwise = True
     crowd.compile(Mine(), "mse")

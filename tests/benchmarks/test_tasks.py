@@ -1,4 +1,4 @@
-"""The tasks of the papers' benchmarks: what is drawn, what is right, what is solved."""
+"""The tasks of the papers' benchmarks: samples, what is right, what is solved."""
 
 import keras
 import numpy as np
@@ -53,9 +53,9 @@ def stream(members, seed=0):
     return Stream(keras.ops.convert_to_tensor([seed, 0], "int32"), members)
 
 
-def draw(task, part, seed=0):
+def sample(task, part, seed=0):
     members = SEEDS * len(task.variants)
-    x, y = task.draw(stream(members, seed), RUNS, part)
+    x, y = task.sample(stream(members, seed), RUNS, part)
     shape = (len(task.variants), SEEDS)
     x, y = keras.ops.convert_to_numpy(x), keras.ops.convert_to_numpy(y)
     assert len(x) == len(y) == members
@@ -65,15 +65,15 @@ def draw(task, part, seed=0):
 @pytest.mark.parametrize("task", TASKS, ids=str)
 def test_every_seed_has_its_own_batches_and_all_the_same_held_out_rows(task):
     fixed = isinstance(task, Comparison)
-    x, _ = draw(task, "training")
+    x, _ = sample(task, "training")
     assert x.shape[2] == task.batch_size
     assert np.array_equal(x[:, 0], x[:, 1]) == fixed
     for part in ("validation", "test"):
-        x, y = draw(task, part)
+        x, y = sample(task, part)
         assert np.array_equal(x[:, 0], x[:, 1])
         assert np.isfinite(y).all()
-        x, _ = draw(task, part, seed=1)
-        again, _ = draw(task, part, seed=1)
+        x, _ = sample(task, part, seed=1)
+        again, _ = sample(task, part, seed=1)
         np.testing.assert_array_equal(x, again)
 
 
@@ -81,7 +81,7 @@ def test_every_seed_has_its_own_batches_and_all_the_same_held_out_rows(task):
 def test_the_ranges(variant):
     task = SingleModule("add", variants=(variant,))
     for part in ("training", "validation", "test"):
-        x, _ = draw(task, part)
+        x, _ = sample(task, part)
         intervals = variant.of(part).intervals
         inside = [(low <= x) & (x <= high) for low, high in intervals]
         assert np.all(sum(inside) == 1)
@@ -100,13 +100,13 @@ class Zeros:
 
 
 def test_no_divisor_is_zero():
-    x, y = SingleModule("divide", variants=RANGES[4:5]).draw(Zeros(), RUNS)
+    x, y = SingleModule("divide", variants=RANGES[4:5]).sample(Zeros(), RUNS)
     assert np.isfinite(keras.ops.convert_to_numpy(y)).all()
     assert (keras.ops.convert_to_numpy(x)[..., 1] == 2**-22).all()
 
 
 def test_a_seed_sees_the_same_numbers_in_all_ranges():
-    x, _ = draw(SingleModule("add"), "training")
+    x, _ = sample(SingleModule("add"), "training")
     shares = []
     for variant, numbers in zip(RANGES, x, strict=True):
         ((low, high),) = variant.training.intervals
@@ -122,7 +122,7 @@ def test_the_two_that_matter_are_neighbours_and_their_place_is_the_seeds():
     np.testing.assert_array_equal(masks[..., 1].argmax(1), firsts + 1)
     wanted = [np.random.RandomState(seed).randint(0, 9) for seed in range(25)]
     np.testing.assert_array_equal(firsts, wanted)
-    x, y = draw(task, "test")
+    x, y = sample(task, "test")
     for seed in range(SEEDS):
         right = x[:, seed, :, firsts[seed]] / x[:, seed, :, firsts[seed] + 1]
         np.testing.assert_allclose(y[:, seed, :, 0], right, rtol=1e-6)
@@ -150,7 +150,7 @@ def test_the_subsets_of_a_hundred_inputs():
 )
 def test_answers(operation, function):
     task = Arithmetic(operation)
-    x, y = draw(task, "test")
+    x, y = sample(task, "test")
     masks = np.float64(task.masks(RUNS))
     for seed in range(SEEDS):
         sums = np.float64(x[0, seed]) @ masks[seed]
@@ -159,13 +159,13 @@ def test_answers(operation, function):
 
 
 def test_the_simple_task():
-    x, y = draw(Simple("multiply"), "test")
+    x, y = sample(Simple("multiply"), "test")
     right = (x[..., 0] + x[..., 1]) * x.sum(-1)
     np.testing.assert_allclose(y[..., 0], right, rtol=1e-6)
 
 
 def test_four_functions():
-    x, y = draw(FourFunctions(), "test")
+    x, y = sample(FourFunctions(), "test")
     assert x.shape == (1, SEEDS, 41**2 + 40**2, 2)
     wide, roots = x[0, 0, : 41**2], x[0, 0, 41**2 :]
     np.testing.assert_allclose([wide.min(), wide.max()], [-4.1, 3.9], rtol=1e-5)
@@ -177,7 +177,7 @@ def test_four_functions():
 
 
 def test_the_error_of_an_output_is_that_of_its_own_rows():
-    y_true = draw(FourFunctions(), "test")[1][0, 0]
+    y_true = sample(FourFunctions(), "test")[1][0, 0]
     y_pred = y_true.copy()
     y_pred[41**2 :, :3] += 7
     y_pred[: 41**2, 3] += 7
@@ -189,7 +189,7 @@ def test_the_error_of_an_output_is_that_of_its_own_rows():
 
 
 def test_comparisons_train_on_all_pairs_of_digits():
-    x, y = draw(Comparison("less"), "training")
+    x, y = sample(Comparison("less"), "training")
     pairs = {(int(a), int(b)) for a, b in x[0, 0]}
     assert pairs == {(a, b) for a in range(1, 10) for b in range(1, 10)}
     np.testing.assert_array_equal(y[0, 0, :, 0], x[0, 0, :, 0] < x[0, 0, :, 1])
@@ -197,7 +197,7 @@ def test_comparisons_train_on_all_pairs_of_digits():
 
 def test_comparisons_test_whole_numbers_of_every_size():
     task = Comparison("equal")
-    x, y = draw(task, "test")
+    x, y = sample(task, "test")
     for numbers, digits in zip(x, task.digits, strict=True):
         assert numbers[..., 0].min() >= 10 ** (digits - 1)
         assert numbers[..., 0].max() < 10**digits
@@ -209,7 +209,7 @@ def test_comparisons_test_whole_numbers_of_every_size():
 
 @pytest.mark.parametrize(("name", "length"), [("add", 1000), ("multiply", 20)])
 def test_running_totals(name, length):
-    x, y = draw(Running(name), "test")
+    x, y = sample(Running(name), "test")
     assert x.shape == y.shape == (1, SEEDS, 100, length, 1)
     total = np.cumsum if name == "add" else np.cumprod
     np.testing.assert_allclose(y, total(np.float64(x), axis=-2), rtol=1e-5)
@@ -223,7 +223,7 @@ def test_running_totals_of_images(name, length):
         image.tobytes(): digit for image, digit in zip(*digits_of(digits), strict=True)
     }
     held_out = {image.tobytes() for image in digits_of(digits)[0][1200:]}
-    x, y = draw(RunningImages(name), "test")
+    x, y = sample(RunningImages(name), "test")
     assert x.shape == (1, SEEDS, 100, length, 64)
     images = x[0, 0].reshape(-1, 64)
     assert all(image.tobytes() in held_out for image in images)
@@ -233,7 +233,7 @@ def test_running_totals_of_images(name, length):
         y[0, 0, ..., 0], total(np.float64(numbers), 1), rtol=1e-5
     )
     assert (numbers.min() == 0) == (name == "add")
-    x, _ = draw(RunningImages(name), "training")
+    x, _ = sample(RunningImages(name), "training")
     assert not np.array_equal(x[0, 0], x[0, 1])
     assert not any(image.tobytes() in held_out for image in x[0, 0].reshape(-1, 64))
 
@@ -260,10 +260,10 @@ def test_distributions(distribution, law):
 
 
 def test_the_distributions_of_inalu():
-    x, _ = draw(InaluArithmetic("add"), "test")
+    x, _ = sample(InaluArithmetic("add"), "test")
     names = [variant.name for variant in InaluArithmetic("add").variants]
     assert names == "U(-1,1) U(-5,5) N(-3,3) N(-2,4) N(-4,2) Exp(0.2) Exp(0.8)".split()
-    near, _ = draw(InaluArithmetic("add"), "validation")
+    near, _ = sample(InaluArithmetic("add"), "validation")
     means = [0, 0, 0, 1, -1, 0.2, 0.8]
     np.testing.assert_allclose(near.mean((1, 2, 3)), means, atol=0.3)
     np.testing.assert_allclose(near[2:5].std((1, 2, 3)), 1, atol=0.05)
@@ -280,7 +280,7 @@ def test_several_intervals_and_halves():
 
 
 def test_mixed_signs_are_of_the_dividend_and_the_divisor():
-    x, _ = draw(SingleModule("divide", variants=MIXED_SIGNS), "training")
+    x, _ = sample(SingleModule("divide", variants=MIXED_SIGNS), "training")
     signs = [np.sign(np.mean(numbers, axis=(0, 1))).tolist() for numbers in x[1:]]
     assert signs == [[-1, 1], [1, -1], [-1, 1], [1, -1]]
 

@@ -74,7 +74,7 @@ def test_a_process_that_is_killed_takes_nothing_along_that_has_ended():
 def test_without_dask(monkeypatch):
     pytest.importorskip("joblib")
     monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(WorkersError, match="Try `pip install distributed`"):
+    with pytest.raises(WorkersError, match=r'pip install "keras-nalu\[cluster\]"'):
         next(completed(work, ["a"], scheduler="tcp://127.0.0.1:8786"))
 
 

@@ -39,7 +39,7 @@ def test_train_prints_what_it_learned_and_leaves_a_model_and_its_logs(trained):
     result, folder = trained
     lines = result.stdout.splitlines()
     assert result.returncode == 0
-    line = r"epoch {}, loss: \d+\.\d+, accuracy: [01]\.\d+"
+    line = r"epoch {}, loss: \d+(\.\d+)?, accuracy: [01]\.\d+"
     assert re.fullmatch(line.format(0), lines[0])
     assert re.fullmatch(line.format(1), lines[1])
     assert re.search(r"W +x0 [+-]\d\.\d{4} +x1 [+-]\d\.\d{4}\n", result.stdout)
@@ -208,7 +208,7 @@ def test_ctrl_c_saves_what_was_trained(tmp_path):
     assert process.returncode == 130
     (saved,) = tmp_path.glob("*/model.keras")
     assert stderr.splitlines()[-1] == (
-        f"keras-nalu: interrupted; what was trained so far is saved as {saved}."
+        f"keras-nalu: interrupted. The model so far is saved as {saved}."
     )
     weights = keras_nalu.load_model(saved).get_weights()
     assert abs(weights[0]).max() > 0.04  # beyond the initializer: trained

@@ -69,7 +69,7 @@ def test_a_wrong_law_is_called_wrong():
 def test_a_wrong_law_is_not_made_discrete():
     layer = stuck()
     before = [w.copy() for w in layer.get_weights()]
-    with pytest.raises(ValueError, match=r"does not give `y`.*itself has not found"):
+    with pytest.raises(ValueError, match=r"does not give `y`.*does not fit `y` either"):
         discretize(layer, X, ENERGY)
     for now, then in zip(layer.get_weights(), before, strict=True):
         np.testing.assert_array_equal(now, then)
@@ -96,7 +96,7 @@ def test_noise_is_said_and_may_be_allowed():
     read = formula(law(), X, y)
     assert 0.01 < read.error < 0.05
     assert read.misses[0].startswith("y misses the data: R^2 0.99")
-    with pytest.raises(ValueError, match=r"noise in `y`, say so: tolerance=0\.0\d"):
+    with pytest.raises(ValueError, match=r"noise in `y`, pass tolerance=0\.0\d"):
         discretize(law(), X, y)
     assert discretize(law(), X, y, tolerance=0.05) is not None
 
@@ -189,7 +189,7 @@ def test_constant_answers():
     assert formula(same, X, np.ones(len(X))).misses == []
     zero = formula(same, X, np.zeros(len(X)))
     assert zero.error == np.inf
-    assert zero.misses[0] == "y misses the data: it is not 0, as y is on all rows."
+    assert zero.misses[0] == "y misses the data: it is not 0, but y is 0 on all rows."
     assert formula(filled(NAU(1), [0, 0]), X, np.zeros(len(X))).error == 0
 
 

@@ -156,12 +156,12 @@ def test_names():
     ("names", "said"),
     [
         (["a"], r"a name for each of the 2 features of `x`. Received: names=\['a'\]"),
-        (["a", "b c"], "'b c', which is no identifier"),
-        (["a", 1], "1, which is no identifier"),
+        (["a", "b c"], "'b c', which is not an identifier"),
+        (["a", 1], "1, which is not an identifier"),
         (["a", "if"], "'if', which means something else"),
         (["a", "exp"], "'exp', which means something else"),
         (["a", "a"], "'a' more than once"),
-        (["a", "h1_0"], "'h1_0', which formulas call an output, hidden unit or gate"),
+        (["a", "h1_0"], "'h1_0', which formulas use for an output, hidden unit"),
     ],
 )
 def test_names_that_are_refused(names, said):
@@ -189,8 +189,8 @@ def test_data_of_any_rank_and_of_zeros_alone():
     ("X", "said"),
     [
         (np.zeros((0, 2)), r"Received: x.shape=\(0, 2\)"),
-        (np.array([[1, np.nan]]), "Received: NaN or infinite entries in `x`"),
-        (np.array([[1, np.inf]]), "Received: NaN or infinite entries in `x`"),
+        (np.array([[1, np.nan]]), "entries of `x` that are NaN, infinite"),
+        (np.array([[1, np.inf]]), "entries of `x` that are NaN, infinite"),
     ],
 )
 def test_data_that_is_refused(X, said):

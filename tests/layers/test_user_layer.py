@@ -94,5 +94,5 @@ def test_one_that_says_too_little():
     layer.build((None, 2))
     with pytest.raises(TypeError, match=r"Give Silent a method `read\(self, unit\)`"):
         keras_nalu.formula(layer, [[1, 2]])
-    with pytest.raises(ValueError, match=r"`kernel` stays away.*its `stored`"):
+    with pytest.raises(ValueError, match=r"`kernel` is not on them.*in `stored`"):
         keras_nalu.discretize(layer)

@@ -1,12 +1,9 @@
-"""The tasks of the papers' benchmarks, drawn on the device.
+"""The tasks of the papers' benchmarks, sampled on the device.
 
 A task has variants, such as the nine ranges of Mistry et al. One population trains
-every seed of every variant. A seed sees the same random numbers in all variants,
-scaled to their ranges, as in the published code, whose generator begins with the seed.
+every seed of every variant. A seed gets the same random numbers in all variants,
+scaled to their ranges, as in the published code, which seeds its generator with it.
 Validation and test rows are the same for all seeds of one variant.
-
-Here, and not in `datasets.py`, as they compute with Keras: that one answers the command
-line before a backend is chosen.
 """
 
 from keras_nalu.benchmarks.tasks.arithmetic import Arithmetic as Arithmetic

@@ -1,4 +1,4 @@
-"""Operations on sums of inputs, or on two of them."""
+"""Operations on sums of inputs, or on two inputs."""
 
 import dataclasses
 import functools
@@ -20,7 +20,7 @@ from keras_nalu.benchmarks.tasks.distributions import (
 )
 from keras_nalu.datasets import OPERATIONS
 
-#: Of the two sums or inputs `a` and `b`.
+#: {operation: function of the two sums or inputs `a` and `b`}.
 FUNCTIONS = OPERATIONS | {
     "square": lambda a, b: a * a,
     "root": lambda a, b: (ops if ops.is_tensor(a) else np).sqrt(a),
@@ -31,16 +31,15 @@ FUNCTIONS = OPERATIONS | {
 class Arithmetic(Task):
     """An operation on the sums of two subsets of the inputs (Madsen and Johansen).
 
-    `a` is the sum of `subset * inputs` consecutive inputs, `b` of as many, of which a
-    share of `overlap` is in both. Where they begin depends on the seed, as in the
-    published code. "square" and "root" are those of `a`.
+    `a` and `b` are sums of `subset * inputs` consecutive inputs each; a share `overlap`
+    of these is in both. The seed determines the first input, as in the published code.
+    "square" and "root" are those of `a`.
 
-    `threshold` "perturbed" is the published rule: the error of a nearly perfect
-    solution, whose first layer has `1 - epsilon` and `epsilon` for 1 and 0, with
-    epsilon = 1e-5, in the mean over a million rows. The published code takes ranges of
-    rows with R's inclusive ends, and so has one input more in each subset and in the
-    overlap than the data have: 26, 26 and 13 in the place of 25, 25 and 12. So has
-    this; for the main table it takes the published numbers themselves.
+    `threshold` "perturbed" is the published rule: the mean error over a million rows of
+    a solution whose first layer has `1 - epsilon` and `epsilon` for 1 and 0, with
+    epsilon = 1e-5. As R's ranges include their ends, the published rule has one input
+    more in each subset and in the overlap than the data: 26, 26 and 13 instead of 25,
+    25 and 12. So has this one; the main table has the published numbers.
     """
 
     inputs: int = 100  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -76,17 +75,17 @@ class Arithmetic(Task):
 
     @property
     def sizes(self):
-        """How many inputs are in `a`, in both, and between the first and the last."""
+        """The number of inputs in `a`, in both, and from the first to the last."""
         size = math.floor(self.subset * self.inputs)
         both = math.floor(self.overlap * size)
         return size, both, 2 * size - both
 
     def masks(self, seeds):
-        """Which inputs are in `a` and `b`, of every run: (runs, inputs, 2)."""
+        """1 for every run's inputs in `a` and in `b`, (runs, inputs, 2)."""
         size, both, span = self.sizes
         masks = np.zeros((len(seeds), self.inputs, 2), "float32")
         for seed, mask in zip(seeds, masks, strict=True):
-            # The published code's generator, and its first draw.
+            # The generator of the published code, and its first number.
             first = np.random.RandomState(seed).randint(0, self.inputs - span + 1)
             mask[first : first + size, 0] = 1
             mask[first + size - both : first + span, 1] = 1
@@ -109,7 +108,7 @@ class Arithmetic(Task):
 
     @functools.cache  # noqa: B019
     def _perturbed(self, variant, rows=1_000_000):
-        """The mean squared error of the nearly perfect solution."""
+        """The mean squared error of the perturbed solution."""
         rng = np.random.default_rng(0)
         pieces = (
             _sample(variant.test, rng, (rows // 10, self.inputs)) for _ in range(10)
@@ -157,13 +156,13 @@ class Simple(Arithmetic):
 
 @dataclasses.dataclass(frozen=True)
 class SingleModule(Arithmetic):
-    """An operation on two of the inputs, for one module alone (Mistry et al.).
+    """An operation on two of the inputs, for a single module (Mistry et al.).
 
-    The others do not matter: of 10 or 100 the module has to find the two.
+    With 10 or 100 inputs, the module has to find the two that matter.
 
-    `threshold` is that of the published code, 1e-5, or "perturbed": the error of an
-    exact solution with 1e-4 taken from the weights of the two, and given to the others,
-    in the mean over a million rows, as in another of its scripts.
+    `threshold` is 1e-5, as in the published code, or "perturbed", as in another of its
+    scripts: the mean error over a million rows of an exact solution after subtracting
+    1e-4 from the weights of the two and adding it to the others.
     """
 
     inputs: int = 2
@@ -196,7 +195,7 @@ def _sample(distribution, rng, shape) -> Any:
 
 
 def _within(low, high):
-    """A normal distribution that reaches its ends at three deviations."""
+    """A normal distribution that is cut off at three deviations."""
     return Normal((low + high) / 2, (high - low) / 6, low, high)
 
 
@@ -204,10 +203,10 @@ def _within(low, high):
 class InaluArithmetic(SingleModule):
     """An operation on two inputs, on 64,000 rows (Schlör et al.).
 
-    The same rows, in batches of 64, in every epoch. A run is judged after its last.
-    Here all seeds are validated and tested on the same rows; theirs each have their
-    own. That the second experiment has ten inputs is not in the script that the authors
-    name; the errors that they publish are those of ten, and not of two.
+    Every epoch has the same rows in batches of 64. A run is judged after its last step.
+    All seeds share validation and test rows; in the published code each has others.
+    The authors' script for the second experiment does not say that it has ten inputs,
+    but the published errors are those of ten and not of two.
     """
 
     variants: tuple = (

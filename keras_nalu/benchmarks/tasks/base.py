@@ -1,4 +1,4 @@
-"""What every task answers: what is drawn, what is right, what counts as solved."""
+"""The base class of tasks: their samples, labels, and threshold."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -12,28 +12,28 @@ from keras_nalu.benchmarks.tasks.distributions import Variant
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """What is learned, from which batches, and what counts as success.
+    """An operation to learn, its batches, and the threshold of success.
 
-    A task of one's own gives `variants`, `inputs` and `answer`; `measures` if its error
-    is not the mean squared one; and `config`, if it has further arguments.
+    A subclass defines `variants`, `inputs` and `answer`, `measures` if its error is not
+    the mean squared one, and `config` if it has further arguments.
     """
 
     operation: str
 
-    #: Rows of a batch; of a validation or test set, which is drawn in pieces.
+    #: Rows of a batch, and of a validation or test set, which is sampled in pieces.
     batch_size: ClassVar[int] = 128
     rows: ClassVar[int] = 10_000
     pieces: ClassVar[dict] = {"validation": 10, "test": 10}
-    #: Batches after which the training set repeats; 0: every batch is fresh.
+    #: Batches after which the training set repeats; with 0 every batch is new.
     batches: ClassVar[int] = 0
-    #: The seeds of the published code's validation and test sets.
+    #: The seeds of the validation and test sets, as in the published code.
     sets: ClassVar[dict] = {"validation": 43953907, "test": 8689336}
     loss: ClassVar[str] = "mse"
-    #: Which measurement judges a run: the one of the "best" validation, or the "last".
+    #: The measurement that judges a run: the one of "best" validation, or the "last".
     judged: ClassVar[str] = "best"
-    #: Errors below it count as solved, of each variant; `None`: there is no such line.
+    #: An error below it counts as solved; `None` if there is no such limit.
     threshold: Any = 1e-5
-    #: What `operation` may be; `None`: any name.
+    #: The valid names of `operation`; `None` allows any.
     known: ClassVar[Any] = None
 
     def __post_init__(self):
@@ -44,10 +44,10 @@ class Task:
             )
 
     def config(self):
-        """What counts of a task: two with the same have the same results.
+        """The facts that determine the results, as plain data.
 
-        A task of one's own adds its arguments. What its methods do does not count: let
-        another class have another name.
+        A subclass adds its arguments. Methods are not part of it, so a class that
+        changes them needs another name.
         """
         return {
             "task": type(self).__name__,
@@ -77,36 +77,35 @@ class Task:
         return (self.inputs,)
 
     def answer(self, x, seeds):
-        """The labels; `x` is of shape (variants, runs or 1, rows, inputs), and `seeds`
-        has the seed of every run."""
+        """The labels of `x`, (variants, runs or 1, rows, inputs), by run and seed."""
         raise NotImplementedError
 
     def measures(self):
-        """Metrics by the name of the operation that they judge."""
+        """{operation: metric that judges it}."""
         return {self.operation: keras.metrics.MeanSquaredError(self.operation)}
 
     def thresholds(self):
-        """Of every variant."""
+        """The threshold of every variant."""
         if isinstance(self.threshold, str):
             raise ValueError(
-                "Expected a number, or the name of a rule that the task has. Received: "
+                "Expected a number, or the name of one of the task's rules. Received: "
                 f"threshold={self.threshold!r}."
             )
         return [self.threshold] * len(self.variants)
 
-    def draw_inputs(self, stream, rows, members, part):
-        # Generators give whole multiples of 2**-23. Halfway between them, no divisor is
-        # 0 by chance, as it was in every second run of 50,000 steps on [-2, 2]; the
-        # published code rounds to single precision what has 53 digits.
+    def sample_inputs(self, stream, rows, members, part):
+        # Generators give multiples of 2**-23, with which a divisor was 0 in every
+        # second run of 50,000 steps on [-2, 2]. Halfway between them none is. The
+        # published code samples in double precision.
         u = stream.uniform((rows, self.inputs), members=members) + 2**-24
         return ops.stack([variant.of(part).sample(u) for variant in self.variants])
 
-    def draw(self, stream, seeds, part="training"):
-        """A batch for every variant and run: of shape (variants * runs, rows, ...)."""
+    def sample(self, stream, seeds, part="training"):
+        """A batch for every variant and run, (variants * runs, rows, ...)."""
         training = part == "training"
         rows = self.batch_size if training else self.rows // self.pieces[part]
         runs = len(seeds)
-        x = self.draw_inputs(stream, rows, runs if training else 1, part)
+        x = self.sample_inputs(stream, rows, runs if training else 1, part)
         y = self.answer(x, seeds)
 
         def of_runs(a):

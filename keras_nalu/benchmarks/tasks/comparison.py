@@ -1,4 +1,4 @@
-"""Which of two numbers is less, greater, or whether they are equal."""
+"""Comparisons of two numbers."""
 
 import dataclasses
 from typing import Any, ClassVar
@@ -14,14 +14,13 @@ from keras_nalu.datasets import COMPARISONS
 
 @dataclasses.dataclass(frozen=True)
 class Comparison(Task):
-    """Which of two digits is less, or greater, or whether they are equal (NSR).
+    """Whether one digit is less than, greater than or equal to another (NSR).
 
-    All pairs of the digits 1 to 9, in one batch, for equality, too, where the authors'
-    code takes 18 pairs. The test pairs are of numbers with so many digits that differ
-    by at most 5, as the authors': all have to be right. Theirs computes in double
-    precision, up to 18 digits; and its labels are those of `10,000 x1` and `x2`, of
-    which the first is always greater. Every magnitude is a variant, though all train
-    alike.
+    A batch has all pairs of the digits 1 to 9, also for equality, for which the
+    authors' code has 18 pairs. Each variant is a number of `digits`: its test pairs
+    differ by at most 5, as the authors' do, and all of them have to be right. Their
+    code computes in double precision with up to 18 digits, and its labels compare
+    `10,000 x1` with `x2`, so that the first is always greater.
     """
 
     threshold: Any = 0.5
@@ -47,12 +46,12 @@ class Comparison(Task):
             for n in self.digits
         )
 
-    def draw_inputs(self, stream, rows, members, part):
+    def sample_inputs(self, stream, rows, members, part):
         if part != "test":
             pairs = np.stack(np.meshgrid(range(1, 10), range(1, 10)), -1)
             x = pairs.reshape(81, 2).astype("float32")
             return ops.broadcast_to(x, (len(self.variants), members, 81, 2))
-        first = ops.floor(super().draw_inputs(stream, rows, members, part)[..., :1])
+        first = ops.floor(super().sample_inputs(stream, rows, members, part)[..., :1])
         apart = ops.floor(stream.uniform((rows, 1), 0, 11, members=members)) - 5
         return ops.concatenate([first, first + apart], -1)
 
@@ -61,7 +60,7 @@ class Comparison(Task):
         return ops.cast(right, "float32")
 
     def measures(self):
-        # The largest error: all pairs are to be right.
+        # The largest error, as all pairs have to be right.
         return {self.operation: LargestError(self.operation)}
 
 

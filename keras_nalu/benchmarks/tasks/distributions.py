@@ -1,4 +1,4 @@
-"""What inputs are drawn from: distributions, and the variants made of them."""
+"""Distributions of inputs, and the variants that consist of them."""
 
 import dataclasses
 import math
@@ -22,7 +22,7 @@ def _expect_positive(name, value):
 
 @dataclasses.dataclass(frozen=True)
 class Uniform:
-    """Uniform in one interval, or in several, each as likely as the others."""
+    """Uniform in one interval, or in several that are equally likely."""
 
     intervals: tuple
 
@@ -31,7 +31,7 @@ class Uniform:
             _expect_below(*interval)
 
     def sample(self, u):
-        """The numbers for uniform ones in [0, 1)."""
+        """The sample for uniform numbers in [0, 1)."""
         count = len(self.intervals)
         pieces = [low + (high - low) * count * u for low, high in self.intervals]
         x = pieces[0]
@@ -59,7 +59,7 @@ class Normal:
             for end in (self.low, self.high)
         )
         z = math.sqrt(2) * ops.erfinv(2 * (first + (last - first) * u) - 1)
-        # In single precision the far end of the tail is infinite.
+        # Single precision makes the far end of the tail infinite.
         return ops.clip(self.mean + self.deviation * z, self.low, self.high)
 
 
@@ -106,14 +106,14 @@ class Halves:
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """Where a task's inputs come from: in training and validation, and in the test."""
+    """The distributions of a task's inputs, in training and validation, and in test."""
 
     name: str
     training: Any
     test: Any
 
     def config(self):
-        """What counts of it; a distribution counts as Python prints a dataclass."""
+        """The variant as plain data; a distribution is its `repr`."""
         return [self.name, repr(self.training), repr(self.test)]
 
     def of(self, part):
@@ -145,7 +145,7 @@ RANGES = _ranges(
 
 
 def _signs(name, first, second):
-    """Of two inputs, or halves of them, in different ranges; far ones in [2, 6]."""
+    """A variant with two ranges for two inputs or halves, tested on 2 <= |x| <= 6."""
     far = {True: Uniform(((-6, -2),)), False: Uniform(((2, 6),))}
     near = Uniform((first,)), Uniform((second,))
     test = far[first[0] < 0], far[second[0] < 0]

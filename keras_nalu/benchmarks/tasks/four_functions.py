@@ -15,11 +15,10 @@ from keras_nalu.benchmarks.tasks.distributions import Uniform, Variant
 class FourFunctions(Task):
     """`x + y`, `x y`, `x / y` and the root of `x` at once (Heim et al.).
 
-    Trained on [0.1, 2.1], which the published errors come from: on [0.1, 2], as the
-    paper says, an NMU's quotients are off by 12.1 and not by 11.4. The test is in the
-    mean absolute error on a grid of both inputs: for the root from 0.1 to 4 in steps of
-    0.1, for the others from -4.1 to 3.9 in steps of 0.2. There is no line below which
-    it counts as solved.
+    The training range is [0.1, 2.1], as the published errors show: on the paper's
+    [0.1, 2], an NMU's quotients are off by 12.1 and not by 11.4. The test is the mean
+    absolute error on a grid of both inputs: for the root from 0.1 to 4 in steps of 0.1,
+    for the others from -4.1 to 3.9 in steps of 0.2. There is no threshold.
     """
 
     operation: str = "all four"
@@ -32,9 +31,9 @@ class FourFunctions(Task):
     variants: ClassVar[tuple] = (Variant("[0.1,2.1]", Uniform(((0.1, 2.1),)), None),)
     pieces: ClassVar[dict] = {"validation": 10, "test": 1}
 
-    def draw_inputs(self, stream, rows, members, part):
+    def sample_inputs(self, stream, rows, members, part):
         if part != "test":
-            return super().draw_inputs(stream, rows, members, part)
+            return super().sample_inputs(stream, rows, members, part)
         wide, roots = (
             np.stack(np.meshgrid(axis, axis, indexing="ij"), -1).reshape(-1, 2)
             for axis in (-4.1 + 0.2 * np.arange(41), 0.1 * np.arange(1, 41))
@@ -56,11 +55,11 @@ class FourFunctions(Task):
 
 
 class OutputError(keras.metrics.MeanMetricWrapper):
-    """The mean absolute error of one output, on the rows that are its own in a test."""
+    """The mean absolute error of one output, in a test on this output's rows only."""
 
     def __init__(self, index, rows, name="output_error", dtype=None):
         def error(y_true, y_pred):
-            own = rows if y_pred.shape[0] == 41**2 + 40**2 else slice(None)
-            return ops.abs(y_true[own, index] - y_pred[own, index])
+            used = rows if y_pred.shape[0] == 41**2 + 40**2 else slice(None)
+            return ops.abs(y_true[used, index] - y_pred[used, index])
 
         super().__init__(error, name=name, dtype=dtype)

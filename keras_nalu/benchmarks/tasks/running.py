@@ -15,11 +15,11 @@ from keras_nalu.benchmarks.tasks.distributions import Uniform, Variant
 class Running(Task):
     """The running sum or product of digits, for a recurrent cell (Madsen and Johansen).
 
-    Sums of 10 digits from 0 to 9, tested over 1,000; products of 2 digits from 1 to 9,
-    tested over 20. Digits are numbers here, as what a perfect reader of images gives.
-    The error is a share of the label, or of 1 where that is less, squared, in the mean
-    over all prefixes. The authors train on images, for 1,000 epochs, and take a
-    threshold for every length from networks that know the operation.
+    Sums of 10 digits from 0 to 9, tested on 1,000; products of 2 digits from 1 to 9,
+    tested on 20. The inputs are numbers, as from a perfect classifier of images. The
+    error is ((y - y_pred) / max(|y|, 1))^2, averaged over all prefixes. The authors
+    train on images for 1,000 epochs, and take a threshold for every length from
+    networks in which the operation is fixed.
     """
 
     threshold: Any = 1e-5
@@ -39,7 +39,7 @@ class Running(Task):
         digits = (0, 10) if self.operation == "add" else (1, 10)
         return (Variant(f"{digits[0]}..9", *[Uniform((digits,))] * 2),)
 
-    def draw_inputs(self, stream, rows, members, part):
+    def sample_inputs(self, stream, rows, members, part):
         near, far = (10, 1000) if self.operation == "add" else (2, 20)
         length = far if part == "test" else near
         u = stream.uniform((rows, length, 1), members=members)
@@ -59,11 +59,10 @@ class Running(Task):
 
 @dataclasses.dataclass(frozen=True)
 class RunningImages(Running):
-    """The same of handwritten digits: 64 grey values each, of 8 by 8 pixels.
+    """`Running` on images of handwritten digits, of 64 grey values (8 by 8 pixels).
 
-    The images are those that come with scikit-learn, not MNIST's: 1,200 are trained on,
-    the others are the validation's and the test's. There is no line below which it
-    counts as solved, for what reads the images errs.
+    The images are scikit-learn's, not MNIST's: 1,200 for training, the others for
+    validation and test. There is no threshold, as no classifier of images is perfect.
     """
 
     threshold: Any = None
@@ -74,7 +73,7 @@ class RunningImages(Running):
     def input_shape(self):
         return (None, 64)
 
-    def draw(self, stream, seeds, part="training"):
+    def sample(self, stream, seeds, part="training"):
         training = part == "training"
         images, digits = _images(training, self.operation == "multiply")
         rows = self.batch_size if training else self.rows
