@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, Phase, settings
 pytest.register_assert_rewrite("oracles")
 from oracles import gradients  # noqa: E402
 
-#: Generated cases of each test: the same few in every run, and many others in a night.
+#: Generated cases of each test: the same few in every run, or many random ones.
 settings.register_profile(
     "sample",
     max_examples=4,
@@ -34,9 +34,9 @@ settings.load_profile("sample")
 
 
 def pytest_configure(config):
-    # A shell has what it starts in the background ignore it, and what that starts.
+    # A shell makes the processes that it starts in the background ignore SIGINT.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    # Keras' own, with NumPy 2: keras/src/backend/tensorflow/core.py
+    # Keras causes it with NumPy 2, in keras/src/backend/tensorflow/core.py.
     config.addinivalue_line(
         "filterwarnings",
         "ignore:__array__ implementation doesn't accept a copy:DeprecationWarning",
@@ -49,7 +49,6 @@ def pytest_addoption(parser):
 
 def pytest_collection_modifyitems(config, items):
     left_out = set()
-    # Their cases by test, as they come.
     slow = collections.defaultdict(list)
     for item in items:
         if only := item.get_closest_marker("only"):
@@ -59,8 +58,8 @@ def pytest_collection_modifyitems(config, items):
             slow[item.nodeid.partition("[")[0]].append(item)
     k, n = map(int, (config.getoption("share") or "1/1").split("/"))
     for test, cases in slow.items():
-        # Every share has cases of every test; where there are too few, the first shares
-        # have one each, and a test of one case is in the first share or the second.
+        # Every share gets cases of every test. If these are too few, the first shares
+        # get one each; a single case goes to the first share or the second.
         shares = min(n, max(2, len(cases)))
         for i, item in enumerate(cases, zlib.crc32(test.encode())):
             if i % shares != k - 1:

@@ -1,7 +1,7 @@
-"""Values of every kind, and what is to be said of them.
+"""Values of every kind for arguments, and checks of the errors for them.
 
 Every generated case is one value of one argument, or one set of data. NumPy, an
-equation or a sentence on the argument says what is right. `pytest -n auto
+equation or a rule for the argument gives the expected result. `pytest -n auto
 tests/test_inputs.py --hypothesis-profile nightly` tries 600 cases of each; conftest.py
 has the number of each profile.
 """
@@ -120,13 +120,13 @@ NO_NUMBERS = st.one_of(
 
 
 def cases(limit=None, **strategies):
-    """`hypothesis.given`, with a limit of its own where cases take long."""
+    """`hypothesis.given`, with a limit if the cases take long."""
     return lambda test: (limit or (lambda f: f))(given(**strategies)(test))
 
 
 @contextlib.contextmanager
 def refused(*names):
-    """One of these is named, and it is said what came and what to do."""
+    """The error names one of these, what was received, and what to do."""
     with pytest.raises((ValueError, TypeError)) as caught:
         yield
     text = str(caught.value)
@@ -138,7 +138,7 @@ def refused(*names):
 
 @contextlib.contextmanager
 def answered_or_refused():
-    """What Keras itself refuses is said in its words."""
+    """An error of Keras itself has a message."""
     said = "at length, as no error was"
     try:
         yield
@@ -186,12 +186,12 @@ def never(value):
 
 
 def kept(thing, name, value):
-    """The argument is in a config that is JSON, and makes the same thing again."""
+    """The argument is in the config, which survives JSON and makes an equal object."""
     config = json.loads(json.dumps(thing.get_config()))
     if isinstance(value, np.generic | fractions.Fraction):
         value = int(value) if is_integer(value) else float(value)
     value = list(value) if isinstance(value, tuple) else value
-    # A layer keeps a float, of the nearest value.
+    # A layer stores the nearest float.
     assert config[name] == value or config[name] == float(value)
     assert type(thing).from_config(config).get_config() == thing.get_config()
 

@@ -1,4 +1,4 @@
-"""How weights begin, for kernels of 80 inputs and 60 units."""
+"""Checks of initial weights, for kernels of 80 inputs and 60 units."""
 
 import numpy as np
 import pytest
@@ -33,9 +33,9 @@ def normal(w, mean, sd):
 
 
 def truncated(w, sd, share=SHARE):
-    """Cut at 2 sd, as TensorFlow's."""
+    """Cut off at 2 sd, as in TensorFlow."""
     limit = 2 * sd
-    # On PyTorch Keras gives up after four draws: one in 200,000 is outside.
+    # On PyTorch Keras samples four times at most: one in 200,000 is outside.
     assert np.mean(np.abs(w) > limit * (1 + 1e-6)) < 1e-3
     assert np.abs(w).max() > 0.8 * limit
     assert w.mean() == pytest.approx(0, abs=5 * sd / np.sqrt(w.size))

@@ -1,4 +1,4 @@
-"""What the layers' own test files state, for tests of more than one layer."""
+"""The test classes of all layers, for tests of more than one layer."""
 
 import importlib
 

@@ -1,4 +1,4 @@
-"""A model that trains on one device and on several: both must end alike."""
+"""A model for training on one device and on several, with equal results."""
 
 import keras
 import numpy as np
@@ -24,7 +24,7 @@ def made(cls, **compiled):
 
 
 def assert_alike(one, other):
-    """Two pairs of a model and its history."""
+    """Compares two pairs of a model and its history."""
     (model, history), (spread, seen) = one, other
     for a, b in zip(model.get_weights(), spread.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)

@@ -1,4 +1,4 @@
-"""Arithmetic that knows how exact it is, by the names of `keras.ops`.
+"""Arithmetic that tracks its rounding error, with the names of `keras.ops`.
 
 An equation that is written once, `equation(ops, x, ...)`, is evaluated by `keras.ops`
 on tensors, and by this module on arrays of `Number`.
@@ -13,12 +13,12 @@ EPS32 = np.finfo("float32").eps
 
 
 class Number:
-    """A float64, what a rounding of every operation may add up to, and its slopes.
+    """A float64 with a bound on the rounding of all operations, and its slopes.
 
-    `error` is in units of the machine's epsilon: the magnitude of every intermediate
-    result, times what it counts for in this one. No float32 result can be expected to
-    be nearer to the exact one. `parents` are pairs of an operand and the slope of it.
-    `peak` is the largest magnitude that led to it, its own among them.
+    `error` is in units of the machine's epsilon: the sum over all intermediate results
+    of their magnitude times the slope of this number by them. No float32 result can be
+    expected to be nearer. `parents` are pairs of an operand and the slope by it. `peak`
+    is the largest magnitude of this number and all intermediate results.
     """
 
     made = itertools.count()
@@ -67,7 +67,7 @@ class Number:
 def number(value):
     if isinstance(value, Number):
         return value
-    # What float32 does not hold has to be rounded before all else: pi, an epsilon.
+    # A constant that float32 does not hold, such as pi, is rounded first.
     held = np.isnan(value) or np.float32(value) == value
     return Number(value, 0.0 if held else abs(value))
 
@@ -82,11 +82,11 @@ def numbers(array):
 
 
 def _function(z, value, slope, of=None):
-    """A value whose slope is a number, or is one of the result."""
+    """A value whose slope is a number, or a function of the result."""
     result = Number(value, abs(value if of is None else of))
     of_result = slope if callable(slope) else lambda _: slope
     result.error += abs(number(of_result(result)).value) * z.error
-    # With all of the result's error, which is that of its slope, too.
+    # After adding all of the error, which the slope shares.
     result.parents = ((z, of_result(result)),)
     result.peak = max(result.peak, z.peak)
     return result
@@ -118,7 +118,7 @@ def _sigmoid(z):
 
 
 def _cos(z):
-    # Near its zeros it is as wrong as elsewhere.
+    # Its absolute error does not fall near its zeros.
     slope = _function(z, -math.sin(z.value), 0.0, of=1)
     slope.error += z.error
     return _function(z, math.cos(z.value), slope, of=1)
@@ -153,7 +153,7 @@ reshape, concatenate, matmul, expand_dims = (
 
 
 def __getattr__(name):
-    if name == "abs":  # The name of Python's own, which is used above.
+    if name == "abs":  # This module uses Python's `abs`.
         return abs_
     raise AttributeError(name)
 
@@ -188,7 +188,7 @@ def softmax(w, axis):
 
 
 def prod(x, axis):
-    """In any order: its peak is that of the worst."""
+    """A product whose peak is the largest of all orders of its factors."""
     factors = np.moveaxis(x, axis, -1)
     y = np.empty(factors.shape[:-1], object)
     for place in np.ndindex(y.shape):
@@ -222,7 +222,7 @@ PAIR = "value", "error"
 
 
 def gradients(outputs, seeds):
-    """Of `sum(seeds * outputs)`, towards everything that went into it."""
+    """Adds the slopes of `sum(seeds * outputs)` to every number that it depends on."""
     nodes, todo = {}, list(outputs)
     while todo:
         node = todo.pop()

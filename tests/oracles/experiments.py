@@ -1,4 +1,4 @@
-"""A small experiment, for tests of whatever handles experiments."""
+"""A small experiment, for tests of code that handles experiments."""
 
 import keras
 import pytest

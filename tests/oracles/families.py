@@ -1,4 +1,4 @@
-"""What the layers of one paper promise alike, beside the suite of every layer."""
+"""Tests that the layers of one paper share, beside the suite of every layer."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from oracles.vectors import SCRAMBLED, files_of, vectors
 
 
 class NPUs(Conformance):
-    """Powers of magnitudes, and a turn by pi for every negative input."""
+    """Powers of magnitudes, and a factor of cos(pi w) for a negative input."""
 
     second = {"epsilon": 0.5}
     defaults = {"epsilon": 2.0**-23}
@@ -32,7 +32,7 @@ class NPUs(Conformance):
 
 
 class RelevantNPUs(NPUs):
-    """With a gate that says which inputs matter."""
+    """With a gate that selects the inputs."""
 
     gates = ("g",)
     shapes = {"relevance": (3,)}
@@ -54,7 +54,7 @@ class RelevantNPUs(NPUs):
 
 
 class INALUs(Conformance):
-    """A bounded product with its sign, and a gate that no input moves."""
+    """A bounded product with a sign, and a gate that does not depend on the inputs."""
 
     given = {"omega": 30}  # Products end at exp(20) = 4.9e8 by default.
     second = {"epsilon": 0.5, "omega": 0.1}
@@ -64,7 +64,7 @@ class INALUs(Conformance):
 
     @staticmethod
     def mixed(ops, x, W_a, W_m, g, epsilon, omega, scrambled):
-        """The equation, of the effective weights of its two paths."""
+        """The equation with the effective weights of the two paths."""
         log = ops.log(ops.maximum(ops.abs(x), epsilon))
         m = ops.exp(ops.minimum(ops.matmul(log, W_m), omega))
         A = ops.abs(W_m)
@@ -83,16 +83,16 @@ class INALUs(Conformance):
 
     def test_slope_of_the_sign_is_zero(self):
         layer, _ = self.drawn()
-        layer.g.assign(np.full(3, -1e9))  # The product alone.
+        layer.g.assign(np.full(3, -1e9))  # Only the product.
         y, gradients = slopes(layer, np.zeros((1, 4)))
         assert (gradients["x"] == 0).all()
-        # A sign of 0 leaves 1 - |W|, which is not the sign of anything.
+        # The sign of 0 is 0, which makes a factor 1 - |W|.
         W = numpy([*layer.kernels.values()][-1])
         m = np.exp(np.minimum(np.log(1e-7) * W.sum(0), 20))
         np.testing.assert_allclose(y[0], m * np.prod(1 - np.abs(W), axis=0), rtol=1e-5)
 
     def test_signs_of_the_authors_are_of_other_weights(self):
-        """Of more than one unit their code confuses them."""
+        """The published code confuses the signs of several units."""
         (file,) = SCRAMBLED & {*files_of(self.modules)}
         data, meta = vectors(file)
         assert meta["sign_scrambled"]

@@ -1,11 +1,11 @@
-"""Outputs and gradients of a layer, by every backend's own means."""
+"""Outputs and gradients of a layer, by the API of each backend."""
 
 import keras
 import numpy as np
 
 
 class Trained(keras.Layer):
-    """A layer, called in training or not."""
+    """A layer that is always called with this value of `training`."""
 
     def __init__(self, layer, training):
         super().__init__(dtype=layer.dtype_policy)

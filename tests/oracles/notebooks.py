@@ -1,4 +1,4 @@
-"""Running a notebook, and comparing what it shows with what it showed."""
+"""Running a notebook, and comparing its outputs with the committed ones."""
 
 import base64
 import io
@@ -43,7 +43,7 @@ def outputs(notebook, cell_id):
 
 
 def printed(notebook, cell_id):
-    """The output of a cell that is its printed text."""
+    """The output of a cell that has its printed text."""
     (output,) = (o for o in outputs(notebook, cell_id) if "text" in o)
     return output
 
@@ -54,7 +54,7 @@ def markdown(notebook, cell_id):
 
 
 def table(notebook, cell_id):
-    """The lines of the one table of a cell, by the names of its columns."""
+    """The lines of a cell's only table, as {column: text}."""
     (found,) = markdown(notebook, cell_id)
     names, _, *lines = (line[2:-2].split(" | ") for line in found.splitlines())
     return [dict(zip(names, line, strict=True)) for line in lines]
@@ -92,9 +92,9 @@ def execute(path, folder):
 
 
 def differences(committed, fresh, trained=()):
-    """What of the committed outputs another run does not confirm, as lines of text.
+    """The differences of the committed outputs from a new run, as lines of text.
 
-    Of the cells that are trained the tables are not compared.
+    The tables of the cells in `trained` are not compared.
     """
     found = []
     for old, new in zip(code_cells(committed), code_cells(fresh), strict=True):
@@ -107,7 +107,7 @@ def differences(committed, fresh, trained=()):
         for a, b in zip(old["outputs"], new["outputs"], strict=False):
             found += [f"{old['id']}: {line}" for line in differ(a, b)]
         if old["id"] not in trained:
-            # To the digit: they are computed from rows that are here.
+            # To the digit, as they are computed from committed rows.
             tables = ("\n".join(markdown(n, old["id"])) for n in (committed, fresh))
             pairs = itertools.zip_longest(*(each.splitlines() for each in tables))
             found += [f"{old['id']}: {a}, now {b}" for a, b in pairs if a != b]
@@ -115,7 +115,7 @@ def differences(committed, fresh, trained=()):
 
 
 def kinds(cell):
-    """The kinds of a cell's outputs: which stream, or which MIME types."""
+    """The stream or the MIME types of each of a cell's outputs."""
     return [
         output.get("name") or sorted(output.get("data", {})) or output["output_type"]
         for output in cell["outputs"]
@@ -142,14 +142,14 @@ def differ_in_text(old, new):
 
 
 def same_line(old, new):
-    """Whether two lines agree, but for what another processor's rounding changes."""
+    """Whether two lines agree up to the rounding of another processor."""
     epochs = EPOCH_LINE.fullmatch(old), EPOCH_LINE.fullmatch(new)
     if all(epochs):
         (i, loss, accuracy), (j, new_loss, new_accuracy) = (e.groups() for e in epochs)
         return (
             i == j
             and math.isclose(float(accuracy), float(new_accuracy), abs_tol=0.003)
-            # The loss goes down to 1e-11, where it is rounding alone.
+            # A loss of 1e-11 is only rounding.
             and math.isclose(float(loss), float(new_loss), rel_tol=0.01, abs_tol=1e-5)
         )
     return NUMBER.sub("#", old) == NUMBER.sub("#", new) and all(
@@ -186,7 +186,7 @@ def tree(folder):
 
 
 def noise(notebook):
-    """All outputs but printed text, pictures and tables: errors, stray displays."""
+    """All outputs except printed text, pictures and tables."""
     return [
         output
         for cell in code_cells(notebook)
@@ -197,7 +197,7 @@ def noise(notebook):
 
 
 def replace(notebook, cell_id, old, new):
-    """In the printed text of a cell, or in its tables."""
+    """Replaces text in the outputs of a cell."""
     before = json.dumps(outputs(notebook, cell_id))
     after = before.replace(*(json.dumps(each)[1:-1] for each in (old, new)))
     assert before != after

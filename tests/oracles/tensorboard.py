@@ -1,4 +1,4 @@
-"""A small training that TensorBoard watches, and a server that shows it."""
+"""A small training with TensorBoard's callback, and a TensorBoard server."""
 
 import contextlib
 import json
@@ -21,16 +21,16 @@ DRAWS = keras.backend.backend() != "torch"
 def train(model, log_dir, epochs=1, x=None, y=None, compile=None, fit=None, **options):
     """Trains on 8 samples in 2 steps an epoch, and returns the callback.
 
-    Eagerly, unless told otherwise: on so few samples that is the fastest.
+    Eagerly by default, which is the fastest for so few samples.
     """
     x = np.ones((8, 2), "float32") if x is None else x
     y = np.ones((8, 1), "float32") if y is None else y
     model.compile(**{"loss": "mse", "run_eagerly": True, **(compile or {})})
     callback = keras_nalu.TensorBoard(log_dir, **options)
-    told = contextlib.nullcontext()
+    expected = contextlib.nullcontext()
     if not DRAWS and options.get("write_graph", True):
-        told = pytest.warns(UserWarning, match="Graphs tab stays empty: the torch")
-    with told:
+        expected = pytest.warns(UserWarning, match="Graphs tab stays empty: the torch")
+    with expected:
         fit = {"batch_size": 4, "verbose": 0, "callbacks": [callback], **(fit or {})}
         model.fit(x, y, epochs=epochs, **fit)
     return callback
@@ -42,7 +42,7 @@ def nalu(units=1, **options):
 
 @contextlib.contextmanager
 def serve(log_dir):
-    """A TensorBoard server; gives its address."""
+    """Runs a TensorBoard server; yields its address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])

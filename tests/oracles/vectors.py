@@ -1,4 +1,4 @@
-"""What the authors' own code computed: see `tests/reference`."""
+"""Values that the authors' code computed: see `tests/reference`."""
 
 import functools
 import json
@@ -29,15 +29,15 @@ FILES = sorted(p.stem for p in REFERENCE.glob("*.npz") if "_seed" not in p.stem)
 
 @functools.cache
 def vectors(file):
-    """The arrays of a file by name, and what they are of."""
+    """The arrays of a file by name, and their metadata."""
     with np.load(REFERENCE / f"{file}.npz") as z:
         data = {name: z[name] for name in z.files}
     meta = json.loads(str(data["meta"]))
-    # The authors' own code, and not the PyTorch ports, lets it through the clip.
+    # Unlike the PyTorch ports, the authors' code lets the gradient through the clip.
     data["d_g"] = data.get("d_g_straight_through", data.get("d_g"))
     return data, meta
 
 
 def files_of(modules):
-    """The files of these modules of the authors."""
+    """The files of these modules."""
     return [file for file in FILES if vectors(file)[1]["module"] in modules]

@@ -1,7 +1,7 @@
-"""Python as it is on Windows: without what POSIX alone has.
+"""Python without the names that only POSIX has, as on Windows.
 
-What is not ours (Keras, its backend, the standard library) is loaded first, as it is
-made for the machine that it runs on.
+Keras, its backend and the standard library are imported before, as they use the names
+of the machine that they run on.
 """
 
 import os
@@ -41,7 +41,7 @@ for module, names in ((os, {OS}), (signal, {SIGNALS})):
 
 
 def run(code: str, cwd: Path) -> subprocess.CompletedProcess:
-    """Runs a program in a process of its own, and returns how it ended."""
+    """Runs a program in a new process, and returns the completed process."""
     return subprocess.run(
         [sys.executable, "-c", PREAMBLE + code],
         cwd=cwd,

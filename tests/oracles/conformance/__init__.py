@@ -1,4 +1,4 @@
-"""What every arithmetic layer promises, as a suite to inherit from.
+"""The tests of every arithmetic layer, as a suite to inherit from.
 
 class TestSquareNMU(Conformance):
     layer = SquareNMU

@@ -19,11 +19,11 @@ from oracles.gradients import differentiate
 
 
 class Arguments(Facts):
-    """Each does something, is checked, and is in the config."""
+    """Each argument has an effect, is checked, and is in the config."""
 
     @classmethod
     def observe(cls, make):
-        """All that a training step shows of a layer."""
+        """All results of a training step of a layer."""
         keras.utils.set_random_seed(1)
         layer, x = make(), cls.sample()
         layer.build(x.shape)
@@ -77,8 +77,8 @@ class Arguments(Facts):
     def test_hyper_parameters_of_the_paper(self):
         layer = self.layer(2)
         given = {name: getattr(layer, name) for name in self.arguments()[1:]}
-        own = {name: value for name, value in given.items() if value is not None}
-        assert own == self.defaults
+        changed = {name: value for name, value in given.items() if value is not None}
+        assert changed == self.defaults
 
     def test_wrong_arguments(self):
         text = "invalid value for `units`, expected a positive integer. Received: unit"

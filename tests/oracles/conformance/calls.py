@@ -1,4 +1,4 @@
-"""How a layer may be called: shapes, modes, dtypes."""
+"""Calls of a layer: shapes, modes, dtypes."""
 
 import keras
 import numpy as np
@@ -94,7 +94,7 @@ class Dtypes(Facts):
 
             sparse = BCOO.fromdense(dense)
         else:
-            return  # Keras has none there.
+            return  # Keras has no sparse tensors for PyTorch.
         np.testing.assert_array_equal(numpy(layer(sparse)), expected)
         inputs = keras.Input((3,), sparse=True)
         model = keras.Model(inputs, layer(inputs))

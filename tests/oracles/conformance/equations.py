@@ -20,11 +20,11 @@ from oracles.vectors import vectors
 
 
 class Equation(Facts):
-    """Against the equation as one would write it down."""
+    """The layer agrees with its equation."""
 
     @pytest.mark.parametrize("values", ["default", "second"])
     def test_against_the_equation(self, form, values):
-        """With the constructor's own arguments as they are, and with other ones."""
+        """With the default arguments, and with other ones."""
         layer, x = self.drawn(**self.second if values == "second" else {})
         c = np.random.default_rng(1).normal(size=(len(x), 3))
         expected = self.exact(layer, x, c, form)
@@ -51,7 +51,7 @@ class Equation(Facts):
         ("policy", "eps"), [("mixed_float16", 2**-10), ("mixed_bfloat16", 2**-7)]
     )
     def test_half_precision_against_the_equation(self, policy, eps):
-        """Most is done in float32: the worst measured is an eighth of it."""
+        """Most is computed in float32: the largest error is an eighth of the bound."""
         layer, x = self.drawn(dtype=policy)
         x = np.sign(x + 1e-9) * np.sqrt(np.abs(x) + 0.1)  # In the range of float16.
         value, error = self.exact(layer, x, np.ones((len(x), 3)))["y"]
@@ -77,13 +77,13 @@ class Equation(Facts):
 
 
 class Authors(Facts):
-    """Against what the authors' own code computed."""
+    """The layer agrees with the authors' code."""
 
     @classmethod
     def of_the_authors(cls, file, dtype="float32"):
-        """The layer with the weights of a file, as it is called there."""
+        """The layer with the weights and arguments of a file."""
         data, meta = vectors(file)
-        # Where it has no effect it is 0 there.
+        # An epsilon of 0 in a file means that it has no effect.
         epsilon = "epsilon" in cls.arguments() and meta["eps"]
         given = {"epsilon": epsilon} if epsilon else {}
         layer = cls.layer(data["y"].shape[-1], dtype=dtype, **given)
@@ -97,7 +97,7 @@ class Authors(Facts):
     @classmethod
     @functools.cache
     def exact_of(cls, file, **more):
-        """The equation on what is in a file."""
+        """The equation on the data of a file."""
         data, meta = vectors(file)
         given = {
             "epsilon": meta.get("eps"),
@@ -121,7 +121,7 @@ class Authors(Facts):
             assert_near(value, theirs, bound, name, error)
 
     def test_the_layer_is_what_the_authors_compute(self, file):
-        """Within the error of float32 arithmetic; the worst measured is half of it."""
+        """Within the error of float32 arithmetic; the largest error is half of it."""
         data, _ = vectors(file)
         x, c = np.float32(data["x"]), np.float32(data["c"])
         y, gradients = differentiate(self.of_the_authors(file), x, c)

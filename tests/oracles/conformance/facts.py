@@ -1,4 +1,4 @@
-"""What the test file of a layer states, and what follows from that."""
+"""The facts that a layer's test file states, and what follows from them."""
 
 import inspect
 
@@ -55,7 +55,7 @@ def step(layer, gradients):
 
 
 def integers(low, high, signed=False):
-    """Pairs; a tenth of them equal."""
+    """Random pairs, a tenth of them equal."""
     rng = np.random.default_rng(0)
     X = rng.integers(low, high, size=(1000, 2))
     X[::10, 1] = X[::10, 0]
@@ -63,7 +63,7 @@ def integers(low, high, signed=False):
 
 
 def assert_near(value, expected, bound, name, error=0.0):
-    """`error` is that of float64 arithmetic."""
+    """`error` is that of float64, in units of its epsilon."""
     bound = bound * (1 + np.abs(expected)) + np.finfo("float64").eps * error
     assert (np.abs(value - expected) <= bound).all(), name
 
@@ -83,7 +83,7 @@ def filled(layer, *weights):
 
 
 class Facts:
-    """What a layer's test file says of it."""
+    """The facts that a layer's test file states."""
 
     #: The class.
     layer: type = keras_nalu.NAU
@@ -95,7 +95,7 @@ class Facts:
     answers = {}
     #: Whether products are multiplied out, and not through exp(log).
     multiplies = False
-    #: Second values of the constructor's own arguments, and its own defaults.
+    #: Second values of the layer's further arguments, and their defaults.
     second = {}
     defaults = {}
     #: The stored weights that `gate_*` act on, and those that nothing acts on; all
@@ -127,10 +127,10 @@ class Facts:
 
     @staticmethod
     def equation(ops, x, **weights):
-        """The layer's, as one would write it down for rows of inputs."""
+        """The layer's equation for rows of inputs."""
         raise NotImplementedError
 
-    # What follows from these.
+    # The rest follows from these facts.
 
     @classmethod
     def arguments(cls):
@@ -153,7 +153,7 @@ class Facts:
 
     @classmethod
     def sample(cls, shape=(4, 3)):
-        """Inputs that the layer is for."""
+        """Inputs from the layer's domain."""
         x = np.random.default_rng(0).uniform(-3, 3, shape).astype("float32")
         return x if cls.bears_negative else np.abs(x)
 
@@ -170,7 +170,7 @@ class Facts:
         pairs = zip(layer.weights, zip(*columns, strict=True), strict=True)
         for stored, parts in pairs:
             joined = np.concatenate(parts, axis=-1)
-            # The relevance gate of an NPU is for all its units.
+            # The units of an NPU share one relevance gate.
             stored.assign(joined if joined.shape == stored.shape else parts[0])
         return layer
 
@@ -191,7 +191,7 @@ class Facts:
 
     @classmethod
     def options_of(cls, layer, training=False):
-        """What the equation takes beside the weights."""
+        """The arguments of the equation except the weights."""
         named = inspect.signature(cls.equation).parameters
         options = {
             name: getattr(layer, name) for name in cls.arguments() if name in named
@@ -200,7 +200,7 @@ class Facts:
 
     @classmethod
     def exact(cls, layer, x, c, training=False):
-        """By name the outputs and gradients, as pairs of values and errors."""
+        """The outputs and gradients by name, as pairs of values and errors."""
         weights = {v.name: np.array(v) for v in layer.trainable_variables}
         options = cls.options_of(layer, training)
         return exact.evaluate(cls.equation, x, c, weights, **options)

@@ -1,4 +1,4 @@
-"""Where numbers end."""
+"""Overflow, underflow, and NaN."""
 
 import itertools
 
@@ -23,7 +23,7 @@ OVERFLOWS = (
 
 
 class Limits(Facts):
-    """They are finite, or end where the exact ones do."""
+    """Results are finite, or overflow only if the exact ones do."""
 
     @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
     def test_initial_outputs_and_gradients_are_finite(self, policy):
@@ -77,7 +77,7 @@ class Limits(Facts):
 
     @SLOW
     def test_numbers_end_where_the_exact_ones_do(self, form):
-        """And the docstring says where it is otherwise."""
+        """And the docstring says where results differ from that."""
         all_finite = True
         for layer in self.layers():
             features = layer.input_spec.axes[-1]
@@ -99,11 +99,11 @@ class Limits(Facts):
                 assert np.isfinite(values).all()
             for row, *got in zip(x, np.array(y), found["x"], strict=True):
                 if isinstance(layer, keras_nalu.NSR) and len({*row}) == 1:
-                    continue  # Its sign of their difference is that of a rounding.
+                    continue  # Rounding decides the sign of their difference.
                 right = self.ends(layer, row, form)
                 pairs = zip(np.hstack(got), right["y"] + right["x"], strict=True)
                 for one, n in pairs:
-                    # What is exact here is float64, too.
+                    # The exact results are float64 and have errors, too.
                     assert abs(one - n.value) <= 4 * np.finfo("float64").eps * n.error
 
     @classmethod
@@ -111,7 +111,7 @@ class Limits(Facts):
         return OVERFLOWS in " ".join(cls.layer.__doc__.split())
 
     def layers(self, dtype="float32"):
-        """With the ideal weights, fresh ones, and ones, for three inputs."""
+        """Layers with the ideal weights, with initial ones, and with ones."""
         for weights in self.ideal.values():
             yield self.built(weights, dtype=dtype)
         for features in (2, 3):
@@ -122,9 +122,9 @@ class Limits(Facts):
             yield layer
 
     def rows(self, sizes, features):
-        """All combinations, of both signs, but for what it is not for."""
+        """All combinations of sizes and signs in the layer's domain."""
         if not self.bears_zero:
-            # A reciprocal is a number, too.
+            # Reciprocals must be finite, too.
             sizes = [size for size in sizes if LEAST <= size <= self.largest]
         signs = (1, -1) if self.bears_negative else (1,)
         values = {sign * size for size in sizes for sign in signs}
@@ -134,7 +134,7 @@ class Limits(Facts):
     largest = MOST
 
     def ends(self, layer, row, training):
-        """The output of a row, and its gradients, with all the steps that led there."""
+        """The output of a row and its gradients, as `Number`s."""
         x = exact.numbers(row)[None]
         weights = {
             v.name: exact.numbers(keras.ops.convert_to_numpy(v))
@@ -151,12 +151,12 @@ class Limits(Facts):
         }
 
     def may_be_nan(self, name, row, training):
-        """What the docstring says beside that."""
+        """Whether the docstring allows NaN for this row."""
         return False
 
     def assert_right(self, layer, x, training, every):
-        """Returns whether all is finite. The gradients of weights, which add up over
-        the rows, are looked at for every so many of them."""
+        """Returns whether all is finite. The gradients of weights, which are sums over
+        rows, are checked for one row of `every`."""
         trained, one = Trained(layer, training), np.ones((1, 1), "float32")
         y, found = differentiate(trained, x, np.ones((len(x), 1), "float32"))
         seen = [{"y": a, "x": b} for a, b in zip(numpy(y), found["x"], strict=True)]
@@ -179,7 +179,7 @@ class Limits(Facts):
         return all(np.isfinite(got).all() for values in seen for got in values.values())
 
     def is_right(self, got, n, peak):
-        """Whether float32 may have it for a number, with such a peak on the way."""
+        """Whether float32 may give this result for a number with such a peak."""
         error = float(EPS32) * n.error
         low, high = n.value - error, n.value + error
         surely = low > MOST or high < -MOST

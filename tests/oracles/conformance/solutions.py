@@ -1,4 +1,4 @@
-"""With the ideal weights a layer is exact, and is read as a formula."""
+"""Exactness with the ideal weights, and the formulas that are read."""
 
 import numpy as np
 import pytest
@@ -15,9 +15,9 @@ class Solutions(Facts):
     """With the ideal weights it computes its operations exactly."""
 
     def bounds(self, operation, high):
-        """Relative and absolute. Sums of integers below 2**24 are exact in float32;
-        what the exponential returns is off by eps32 times its logarithm, if not by
-        more; a sigmoid of -20 stands in the place of 0."""
+        """Relative and absolute. Sums of integers below 2**24 are exact in float32; an
+        exponential is off by eps32 times its logarithm or more; a sigmoid of -20
+        replaces 0."""
         if operation in keras_nalu.NSR.operations:
             return 0, 3e-9
         if operation in SUMS:
@@ -37,7 +37,7 @@ class Solutions(Facts):
         layer = self.built(self.ideal[operation])
         for low, high in RANGES.values():
             for signed in (False, True):
-                # The sign of NALU's gate is that of the inputs.
+                # NALU's gate changes with the signs of the inputs.
                 if not signed or layer.domain.startswith("all reals"):
                     X = integers(low, high, signed)
                     bounds = self.bounds(operation, high)
@@ -59,7 +59,7 @@ class Solutions(Facts):
 
 
 class Reading(Facts):
-    """As a formula, and rounded to one."""
+    """The layer is read as a formula, and rounded to one."""
 
     def read(self, case):
         weights, rows, _ = case
@@ -72,7 +72,7 @@ class Reading(Facts):
         assert (str(read), read.lines) == (f"y = {text}", [f"y = {text}"])
         assert read.exact
         assert read.not_discrete == []
-        # NSR's 0 is a small probability, of which 0 is far in relation to itself.
+        # NSR's 0 is a small probability, from which 0 has a large relative error.
         assert read.error < 1e-4 or text == "0"
 
     def test_what_is_not_discrete_is_the_equation_with_rounded_weights(self, rounded):

@@ -32,7 +32,7 @@ def stepped(layer, value):
 
 
 class Weights(Facts):
-    """How they begin, what acts on them, and what is made of them."""
+    """Initializers, regularizers, constraints, and effective weights."""
 
     def test_initializers_reach_their_own_weights(self):
         gate = {"gate_initializer": "zeros"} if self.gates else {}
@@ -53,8 +53,8 @@ class Weights(Facts):
         for name, (kind, *given) in self.begins.items():
             beginnings.KINDS[kind](weights[name].astype("float64"), *given)
 
-    def draws(self, initializer, seed=None):
-        """The kernels' and the gates' weights, but for the constants among them."""
+    def initial(self, initializer, seed=None):
+        """The initial weights of kernels and gates, except constant ones."""
         if seed is not None:
             keras.utils.set_random_seed(seed)
         gate = {"gate_initializer": initializer} if self.gates else {}
@@ -64,20 +64,20 @@ class Weights(Facts):
         return [w for w in weights if np.ptp(w)]
 
     def test_draws_are_independent_and_can_be_repeated(self, kind):
-        weights = self.draws(INITIALIZERS[kind]())
+        weights = self.initial(INITIALIZERS[kind]())
         assert weights
-        # The same draw may be shifted, and scaled.
+        # The same sample may have been shifted and scaled.
         unit = [((w - w.mean()) / w.std()).ravel() for w in weights]
         for a, b in itertools.combinations(unit, 2):
             size = min(len(a), len(b))
             assert not np.allclose(a[:size], b[:size], atol=1e-3)
         # Two layers differ unless seeded.
         initializer = INITIALIZERS[kind]()
-        equal = same(self.draws(initializer), self.draws(initializer))
+        equal = same(self.initial(initializer), self.initial(initializer))
         assert equal == (kind in ("seeded", "config"))
-        first, again = (self.draws(INITIALIZERS[kind](), seed=5) for _ in range(2))
+        first, again = (self.initial(INITIALIZERS[kind](), seed=5) for _ in range(2))
         assert same(first, again)
-        third = self.draws(INITIALIZERS[kind](), seed=6)
+        third = self.initial(INITIALIZERS[kind](), seed=6)
         assert same(first, third) == (kind in ("seeded", "config", "generator"))
 
     def test_regularizers_act_on_the_stored_weights(self, which):
