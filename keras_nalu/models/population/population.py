@@ -93,12 +93,11 @@ class Population(Stacked):
     def __init__(self, model, size, seed=None, keep=(), **kwargs):
         _expect_template(model)
         size = expect.integer("size", size)
-        if seed is not None:
-            expected = "None or an integer of 0 or more"
-            seed = expect.integer("seed", seed, expected, 0, math.inf, 0)
         if seed is None:
             # `keras.utils.set_random_seed` seeds this generator.
             seed = np.random.randint(2**31)  # noqa: NPY002
+        expected = "None or an integer of 0 or more"
+        seed = expect.integer("seed", seed, expected, 0, math.inf, 0)
         super().__init__(model, size, seed, _names(model, keep), **kwargs)
         #: The runs of the last epoch of `fit` and of the last `evaluate`.
         self._last: Any = None
@@ -180,15 +179,13 @@ class Population(Stacked):
 
         runs = []
 
-        def begin(logs):
-            runs.append(current(self))
-
         def end_epoch(epoch, logs):
             runs[0].end_epoch(logs)
             self._last = runs[0]
 
         keep = keras.callbacks.LambdaCallback(
-            on_train_begin=begin, on_epoch_end=end_epoch
+            on_train_begin=lambda logs: runs.append(current(self)),
+            on_epoch_end=end_epoch,
         )
         call["callbacks"] = [keep, *keras.tree.flatten(call.get("callbacks") or [])]
         with self._place.scope():
