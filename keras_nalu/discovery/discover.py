@@ -47,15 +47,17 @@ def discover(X, y, weight, names, settings, clock, tell):
     inner = inner_rows(whole.X, whole.weight)
     problem = rounded(sampled(whole.rows(inner), settings.random))
     pool, columns = run(problem, whole, columns, settings, tell)
-    whole = whole.columns(np.searchsorted(distinct_columns(X), columns))
-    rest = whole.rows(~inner)
+    asked = whole.columns(np.searchsorted(distinct_columns(X), columns))
+    rest = asked.rows(~inner)
+    grows = pool.problem.by_size_of_y and not problem.by_size_of_y
+    whole = asked.by_size() if grows else asked
     chosen = listed(pool, whole)
     best = pick(chosen, settings.selection)
     extrapolation = relative_error(chosen[best].form, rest)
     rivals = answers.undecided(chosen, chosen[best])
     final = [refitted(candidate.form, whole) for candidate in chosen]
     digits = [answers.digits_known(form, whole) for form in final]
-    losses = [whole.mse(form) * y_scale[0] ** 2 for form in final]
+    losses = [asked.mse(form) * y_scale[0] ** 2 for form in final]
     forms = [
         form.widen(columns, d).rescale(x_scale, y_scale[0]) if d else form
         for form in final
@@ -89,14 +91,14 @@ def run(problem, whole, columns, settings, tell):
         kept = np.arange(problem.X.shape[1])
         problem.clock.stop()
     problem, whole = problem.columns(kept), whole.columns(kept)
-    pool = Pool(problem)
+    pools = [Pool(problem)]
     try:
-        search(problem, whole, pool, tell)
+        search(problem, whole, pools, tell)
     except TimeUpError:
-        pass  # the pool keeps what was found so far
+        pass  # the pools keep what was found so far
     except KeyboardInterrupt:
         problem.clock.stop()
-    return pool, columns[kept]
+    return min(pools, key=lambda pool: pool.nats(problem)), columns[kept]
 
 
 def merged(X, y, weight):
@@ -155,10 +157,8 @@ def sampled(problem, random):
 
 def rounded(problem):
     """Weights by the rounding of each y, if y was rounded to few digits."""
-    if problem.digits <= problem.floor or not problem.scale:
-        return problem
-    weight = problem.weight / (problem.y**2 + (0.03 * problem.scale) ** 2)
-    return dataclasses.replace(problem, weight=weight / weight.mean())
+    few = problem.digits > problem.floor and problem.scale
+    return problem.by_size() if few and not problem.by_size_of_y else problem
 
 
 def listed(pool, whole):

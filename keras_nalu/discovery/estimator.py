@@ -26,7 +26,8 @@ class ArithmeticRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
     In data without noise, exact linear algebra finds it, and also a root plus a
     rational function. In data with noise, sparse regression proposes formulas, and the
     shortest description chooses one. The search does not know sin, exp and log; if no
-    formula fits, `verdict_` says so.
+    formula fits, `verdict_` says so. If noise that grows with y explains the residual
+    far better, the search weighs the rows by about `1 / y**2`.
 
     Args:
         timeout: Seconds that `fit` may search, for all outputs together; it returns

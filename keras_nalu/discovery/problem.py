@@ -41,6 +41,7 @@ class Problem:
     `floor`, `digits` and `noise` are errors relative to `scale`: below `floor` an error
     is the rounding of float64, below `digits` that of the digits of y (six, or those of
     float32), below `noise` it is not to be explained. `step` is `exponent_step`.
+    `by_size_of_y` says that the weights are those of `by_size`.
     """
 
     X: np.ndarray
@@ -51,6 +52,7 @@ class Problem:
     digits: float = 1e-11
     floor: float = 1e-11
     noise: float = 0.0
+    by_size_of_y: bool = False
 
     @property
     def size(self):
@@ -71,6 +73,13 @@ class Problem:
     def columns(self, chosen):
         """The same problem on some of the columns."""
         return dataclasses.replace(self, X=self.X[:, chosen])
+
+    def by_size(self):
+        """The problem with weights for errors that grow with y."""
+        weight = self.weight / (self.y**2 + (0.03 * self.scale) ** 2)
+        return dataclasses.replace(
+            self, weight=weight / weight.mean(), by_size_of_y=True
+        )
 
     def mse(self, form):
         """The weighted mean square error; infinite if a row has no value."""

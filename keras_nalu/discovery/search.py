@@ -1,14 +1,22 @@
 """The stages of the search; an exact formula ends it."""
 
+import contextlib
+
 from keras_nalu.discovery import nullspace, powers, tolerant
+from keras_nalu.discovery.problem import TimeUpError
+from keras_nalu.discovery.selection import Pool, surprise
 
 
-def search(problem, whole, pool, tell=lambda stage: None):
+def search(problem, whole, pools, tell=lambda stage: None):
     """Fill the pool with formulas of `problem`; stop at one that is exact on `whole`.
 
+    `pools` gets another one, of the same rows by their size, if the noise seems to grow
+    with y.
+
     Raises:
-        TimeUpError: The problem's time is up; the pool keeps what was found so far.
+        TimeUpError: The problem's time is up; the pools keep what was found so far.
     """
+    (pool,) = pools
     tell("a line and power laws")
     if problem.scale == 0 or problem.X.shape[1] == 0:
         return
@@ -25,4 +33,33 @@ def search(problem, whole, pool, tell=lambda stage: None):
             return
     tell("sparse formulas within the noise")
     pool.add(line)
-    tolerant.fill(problem, pool, tell)
+    stages = tolerant.fill(problem, pool, tell)
+    for started in False, True:
+        if started:
+            next(stages, None)
+        weighted = by_size(problem, pool)
+        # Before the search, the misfit of a power law may grow with y, too.
+        if weighted and (started or weighted.settled):
+            pools.append(weighted)
+            with contextlib.suppress(TimeUpError):
+                for _ in tolerant.fill(weighted.problem, weighted, tell):
+                    pass
+            if weighted.nats(problem) < pool.nats(problem) and weighted.settled:
+                return
+            break
+    for _ in stages:
+        pass
+
+
+def by_size(problem, pool):
+    """A pool with the same formulas for noise that grows with y, if that explains the
+    residual of the best one far better."""
+    weighted, form = problem.by_size(), pool.best.form
+    likely = surprise(form, weighted, problem) < surprise(form, problem, problem) - 10
+    if problem.by_size_of_y or not likely:
+        return None
+    weighted.clock = problem.clock.share(2)
+    other = Pool(weighted)
+    for candidate in pool.candidates:
+        other.add(candidate.form)
+    return other

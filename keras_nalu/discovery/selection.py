@@ -96,16 +96,29 @@ def fraction_cost(fraction):
 
 def description_length(form, problem):
     """`n/2 log mse` plus the costs of the structure and of its constants, in nats."""
+    loss = floored(problem.mse(form), problem) / (problem.scale or 1) ** 2
+    return 0.5 * problem.size * math.log(loss) + structure_cost(form, problem)
+
+
+def structure_cost(form, problem):
+    """Nats for the structure and the constants."""
     size = problem.size
     variables = math.log(problem.X.shape[1] + 1)
-    loss = floored(problem.mse(form), problem) / (problem.scale or 1) ** 2
-    cost = 0.5 * size * math.log(loss)
-    cost += sum(constant_cost(value, size) for value in form.parameters)
+    cost = sum(constant_cost(value, size) for value in form.parameters)
     if rooted(form) and simple(form.constant) is None:
         cost += constant_cost(form.constant**2, size) - measured_cost(size)
     for power in form.powers:
         cost += variables + math.log(1 + 2 * abs(power)) + bool(power % 1)
     return cost
+
+
+def surprise(form, problem, rows):
+    """Minus the log likelihood of `rows` in nats, if the noise has the precision that
+    the weights of `problem` have beside those of `rows`."""
+    precision = np.log(problem.weight / rows.weight)
+    loss = math.log(floored(problem.mse(form), problem))
+    gain = float(np.average(precision, weights=rows.weight))
+    return 0.5 * rows.size * (loss - gain)
 
 
 def prune(form, problem):
@@ -356,6 +369,12 @@ class Pool:
             candidate = Candidate(form, loss, length)
             self.candidates.append(candidate)
             self.best = min(self.best, candidate, key=rank)
+
+    def nats(self, rows):
+        """The description length of the best form, comparable between pools whose
+        problems weigh `rows` differently."""
+        form = self.best.form
+        return surprise(form, self.problem, rows) + structure_cost(form, rows)
 
     def length(self, form):
         """The description length of a form on the pool's problem."""

@@ -29,7 +29,7 @@ from keras_nalu.discovery.selection import measured
 
 
 def fill(problem, pool, tell):
-    """Add the formulas that are found to the pool.
+    """Add the formulas that are found to the pool; yields after every stage.
 
     Once the best one is convincing, only plain sums and formulas of as few variables
     can still be better.
@@ -51,6 +51,7 @@ def fill(problem, pool, tell):
                     return
                 if pool.convincing:
                     enough = min(enough, groups)
+            yield
         if pool.convincing:
             break
     task = Task.of(problem, identity(d))

@@ -233,6 +233,18 @@ def test_noise_that_hides_a_choice_leaves_it_undecided():
     assert ArithmeticRegressor(timeout=20).fit(X, y).undecided_
 
 
+@pytest.mark.parametrize("name", ["a product", "a quotient"])
+def test_noise_that_is_a_share_of_y(name):
+    law = {**LAWS, "a product": lambda a, b, c: 3 * a * b / c**2}[name]
+    for seed in range(3):
+        random = np.random.default_rng(seed)
+        X = sample(200, 5, seed=seed)
+        y = law(*X.T[:3]) * random.normal(1, 0.01, len(X))
+        model = ArithmeticRegressor(timeout=30).fit(X, y)
+        assert error_far(model, lambda *x: law(*x[:3]), columns=5) < 1e-9
+        assert (model.verdict_, model.undecided_) == ("", [])
+
+
 OUTSIDE = {
     "sin": lambda a, b, c: np.sin(3 * a),
     "exp": lambda a, b, c: np.exp(a),
