@@ -49,10 +49,10 @@ def discover(X, y, weight, names, settings, clock, tell):
     pool, columns = run(problem, whole, columns, settings, tell)
     asked = whole.columns(np.searchsorted(distinct_columns(X), columns))
     rest = asked.rows(~inner)
-    grows = pool.problem.by_size_of_y and not problem.by_size_of_y
-    whole = asked.by_size() if grows else asked
-    chosen = listed(pool, whole)
+    chosen = listed(pool, asked)
     best = pick(chosen, settings.selection)
+    grows = pool.problem.by_size_of_y and not problem.by_size_of_y
+    whole = asked.by_size(chosen[best].form(asked.X)) if grows else asked
     extrapolation = relative_error(chosen[best].form, rest)
     rivals = answers.undecided(chosen, chosen[best])
     final = [refitted(candidate.form, whole) for candidate in chosen]
@@ -158,7 +158,7 @@ def sampled(problem, random):
 def rounded(problem):
     """Weights by the rounding of each y, if y was rounded to few digits."""
     few = problem.digits > problem.floor and problem.scale
-    return problem.by_size() if few and not problem.by_size_of_y else problem
+    return problem.by_size(problem.y) if few and not problem.by_size_of_y else problem
 
 
 def listed(pool, whole):

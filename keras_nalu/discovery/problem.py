@@ -74,9 +74,12 @@ class Problem:
         """The same problem on some of the columns."""
         return dataclasses.replace(self, X=self.X[:, chosen])
 
-    def by_size(self):
-        """The problem with weights for errors that grow with y."""
-        weight = self.weight / (self.y**2 + (0.03 * self.scale) ** 2)
+    def by_size(self, values):
+        """The problem with weights for errors that grow with these values of y.
+
+        If they are noisy, the constants are too small: the weights follow the noise.
+        """
+        weight = self.weight / (values**2 + (0.03 * self.scale) ** 2)
         return dataclasses.replace(
             self, weight=weight / weight.mean(), by_size_of_y=True
         )

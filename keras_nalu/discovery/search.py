@@ -54,7 +54,8 @@ def search(problem, whole, pools, tell=lambda stage: None):
 def by_size(problem, pool):
     """A pool with the same formulas for noise that grows with y, if that explains the
     residual of the best one far better."""
-    weighted, form = problem.by_size(), pool.best.form
+    form = pool.best.form
+    weighted = problem.by_size(form(problem.X))
     likely = surprise(form, weighted, problem) < surprise(form, problem, problem) - 10
     if problem.by_size_of_y or not likely:
         return None
