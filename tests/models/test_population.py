@@ -1252,7 +1252,8 @@ class Stop(Exception):
 
 
 @pytest.mark.parametrize(
-    ("event", "last"), [("on_epoch_end", 0), ("on_train_batch_end", STEPS - 1)]
+    ("event", "last"),
+    [("on_epoch_end", 0), pytest.param("on_train_batch_end", STEPS - 1, marks=slow)],
 )
 def test_usable_after_an_exception_in_a_callback(lines, event, last):
     def stop(index, logs):
