@@ -522,6 +522,7 @@ def test_optimizers_of_ones_own(optimizer, fused):
 # Configurations -----------------------------------------------------------------------
 
 
+@slow
 def test_keras_reads_how_it_was_compiled():
     def run(cls):
         model = line(cls)
@@ -544,6 +545,7 @@ def test_in_keras_wrapper_for_scikit_learn():
     assert_alike(run)
 
 
+@slow
 def test_callbacks_that_look_at_batches_see_each():
     def run(cls):
         seen, model = [], line(cls, **AUTO[cls])

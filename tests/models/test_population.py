@@ -1178,6 +1178,7 @@ def test_masked_steps_do_not_count():
     np.testing.assert_allclose(history.members["loss"][:, 1], logs["loss"], 1e-5)
 
 
+@slow
 def test_the_template_stays_as_it_is():
     make = stacked(dense(2), lambda: layers.BatchNormalization(), dense())
     template = make(keras.Sequential)

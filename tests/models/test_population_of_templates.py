@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(BACKEND == "torch", reason="populations are refu
 X = np.random.default_rng(0).uniform(1, 3, (48, 2)).astype("float32")
 Y = X.sum(axis=1, keepdims=True)
 SLOW = pytest.mark.slow
-RARE = "PyDataset", "data set", "unknown"
+RARE = "PyDataset", "data set", "unknown", "generator"
 GIVEN = np.array([[5.0, 0.0], [0.0, 7.0]], "float32")
 FIT = {"batch_size": 8, "shuffle": False, "verbose": 0}
 

@@ -38,7 +38,9 @@ def compiled(model, optimizer=None, **options):
 
 def one(seed, *make, cls=keras_nalu.Sequential):
     keras.utils.set_random_seed(seed)
-    return cls([keras.Input((2,)), *(each() for each in make), layers.Dense(1)])
+    # As Keras sorts by names, "dense_9" and "dense_10" would be another program.
+    last = layers.Dense(1, name="last")
+    return cls([keras.Input((2,)), *(each() for each in make), last])
 
 
 def hidden():
