@@ -129,6 +129,7 @@ def test_does_not_stop_unsolved():
     assert stop.solved_at is None
 
 
+@pytest.mark.slow
 def test_validated_in_between():
     stop = StopWhenSolved(threshold=1e-3, validation_freq=3)
     history = train(adder(), stop, validation_data=HELD_OUT, validation_freq=3)

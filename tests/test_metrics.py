@@ -288,7 +288,9 @@ def test_sparsity_error_in_fit(cls, built):
         )
 
 
-@pytest.mark.parametrize("options", [{"jit_compile": False}, {"run_eagerly": True}])
+@pytest.mark.parametrize(
+    "options", [pytest.param({"jit_compile": False}, marks=SLOW), {"run_eagerly": True}]
+)
 def test_sparsity_error_uncompiled(options):
     model = pair(keras.Sequential)
     compiled(model, SparsityError(model), **options)

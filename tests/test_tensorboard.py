@@ -138,7 +138,10 @@ def compiled():
     return {"run_eagerly": False, "jit_compile": True, "steps_per_execution": 2}
 
 
-@pytest.mark.parametrize("options", [compiled(), {"run_eagerly": True}])
+@pytest.mark.parametrize(
+    "options",
+    [compiled(), pytest.param({"run_eagerly": True}, marks=pytest.mark.slow)],
+)
 def test_every_way_to_run_is_drawn(tmp_path, options):
     train(one_layer(), tmp_path, compile=options)
     events = read(tmp_path)
@@ -338,7 +341,10 @@ def test_a_population_has_one_picture_of_all_losses(tmp_path):
     assert {"loss_min", "diverged"} <= history.history.keys()
 
 
-@pytest.mark.parametrize("cls", [keras.Sequential, keras_nalu.Sequential])
+@pytest.mark.parametrize(
+    "cls",
+    [pytest.param(keras.Sequential, marks=pytest.mark.slow), keras_nalu.Sequential],
+)
 def test_the_text_tab_says_whether_xla_runs_the_steps(tmp_path, cls):
     model = cls([keras.Input((2,), name="x"), nalu()])
     train(
@@ -460,6 +466,7 @@ def test_update_freq_batch_writes_every_batch(tmp_path):
     assert steps(read(tmp_path), "configuration") == [0]
 
 
+@pytest.mark.slow
 def test_one_callback_serves_two_trainings(tmp_path):
     model = one_layer()
     callback = train(model, tmp_path)

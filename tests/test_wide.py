@@ -133,7 +133,10 @@ def test_nan_and_huge_inputs_stay_in_their_rows(name):
         np.testing.assert_allclose(np.delete(got[key], 1, 0), rest, 10 * RTOL, atol)
 
 
-@each_product
+@pytest.mark.parametrize(
+    "name",
+    ["signed", *(pytest.param(n, marks=pytest.mark.slow) for n in ("gated", "powers"))],
+)
 @pytest.mark.skipif(BACKEND == "torch", reason="it has no populations")
 def test_of_many_members_in_a_compiled_step(name):
     given = [data(name, (4,), inputs, 3)[:2] for inputs in (9, 9)]

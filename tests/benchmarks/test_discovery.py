@@ -40,7 +40,7 @@ def test_what_counts_as_exact():
 
 
 @pytest.mark.parametrize("name", ["I.16.6", "I.18.4", "II.2.42", "III.10.19", "I.10.7"])
-@pytest.mark.parametrize("noise", [0, 0.001])
+@pytest.mark.parametrize("noise", [0, pytest.param(0.001, marks=pytest.mark.slow)])
 def test_laws_are_found(name, noise):
     row = discovery.Trial(name, rows=2000, noise=noise).run()
     assert row["exact"], row["formula"]

@@ -143,6 +143,7 @@ def test_files_that_are_no_tables(text, said, typed, tmp_path):
     assert said in err
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="no SIGINT for one process alone")
 def test_ctrl_c_keeps_the_best_so_far(tmp_path):
     random = np.random.default_rng(0)

@@ -264,7 +264,7 @@ OUTSIDE = {
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=[pytest.mark.slow] * (name not in ("sin", "power")))
+        pytest.param(name, marks=[pytest.mark.slow] * (name != "sin"))
         for name in OUTSIDE
     ],
 )

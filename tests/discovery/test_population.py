@@ -19,7 +19,7 @@ def task(noise, reduction, law):
     return X, y, problem, Task.of(problem, reduction)
 
 
-@pytest.mark.parametrize("noise", [0, 0.01])
+@pytest.mark.parametrize("noise", [pytest.param(0, marks=pytest.mark.slow), 0.01])
 def test_a_sum_times_the_root_of_another_is_among_its_forms(noise):
     # a (1 + b/a) d sqrt(1 + (c/d)^2)
     groups = np.array([[-1.0, 1, 0, 0], [0, 0, 1, -1]])

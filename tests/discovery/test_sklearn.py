@@ -22,7 +22,7 @@ def energy():
 
 
 @pytest.mark.filterwarnings("ignore")  # the checks' own, of their estimators' data
-@parametrize_with_checks([ArithmeticRegressor(timeout=5)])
+@parametrize_with_checks([ArithmeticRegressor(timeout=2)])
 def test_estimator_checks(estimator, check):
     check(estimator)
 

@@ -433,7 +433,7 @@ def as_unknown_dataset():
     "source",
     [
         as_tables,
-        as_dataset,
+        pytest.param(as_dataset, marks=slow),
         pytest.param(as_tensors, marks=slow),
         pytest.param(as_endless_dataset, marks=slow),
     ],
@@ -755,8 +755,7 @@ def test_a_call_is_fused_that_pays_for_the_loop(monkeypatch):
     assert fit(model, 1, rows=ROWS - 1) == 2
     model = sgd_line(steps_per_execution="auto")
     assert [fit(model, epochs) for epochs in (4, 5)] == [0, 2]
-    left = model.optimizer.iterations
-    assert left == 9 * STEPS
+    assert model.optimizer.iterations == 9 * STEPS
     model = sgd_line(steps_per_execution="auto")
     held_out = {"validation_data": (X, Y)}
     model.fit(X, Y, BATCH, epochs=3, verbose=0, **held_out)
@@ -764,7 +763,9 @@ def test_a_call_is_fused_that_pays_for_the_loop(monkeypatch):
 
 
 @ours
-@pytest.mark.parametrize(("asked", "fused"), [("auto", False), (100, True)])
+@pytest.mark.parametrize(
+    ("asked", "fused"), [("auto", False), pytest.param(100, True, marks=slow)]
+)
 def test_a_convolution_is_left_to_keras(asked, fused, monkeypatch):
     """Until one asks for the loop, which takes several times as long."""
     monkeypatch.setattr(planning, "PAYING_STEPS", 0)
@@ -808,7 +809,7 @@ def test_limits_are_those_that_the_documentation_names():
 
 
 @ours
-@pytest.mark.parametrize("steps", [0, 5])
+@pytest.mark.parametrize("steps", [0, pytest.param(5, marks=slow)])
 def test_a_large_model_trains_as_keras_does(steps, monkeypatch):
     monkeypatch.setattr(planning, "CHUNK_FLOPS", steps * 6 * 4 * BATCH)
     monkeypatch.setattr(planning, "PAYING_STEPS", 0)
@@ -948,7 +949,12 @@ def doubling(cls, name="double"):
     ("cls", "make", "why_not"),
     [
         (keras_nalu.Model, doubling, "Own has a `train_step` of its own"),
-        (keras_nalu.Sequential, doubled_metrics, "Doubled has a `compute_metrics`"),
+        pytest.param(
+            keras_nalu.Sequential,
+            doubled_metrics,
+            "Doubled has a `compute_metrics`",
+            marks=slow,
+        ),
     ],
 )
 def test_steps_of_ones_own(cls, make, why_not):

@@ -167,13 +167,24 @@ class Put(keras.callbacks.Callback):
 
 @pytest.mark.filterwarnings("ignore:Your input ran out of data")
 @pytest.mark.parametrize("steps", [pytest.param(None, marks=slow), 3])
-def test_what_the_end_of_a_fit_writes_stays(steps):
+def test_what_a_callback_puts_at_the_end_of_a_fit_stays(steps):
     compiled = {} if steps is None else {"steps_per_execution": steps}
 
     def run(cls):
         model = line(cls, **compiled)
         model.fit(unknown(7), epochs=2, **QUIET, callbacks=[Put()])
-        put = model.get_weights()
+        return model.get_weights()
+
+    assert_alike(run)
+
+
+@slow
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")
+@pytest.mark.parametrize("steps", [None, 3])
+def test_what_keras_writes_at_the_end_of_a_fit_stays(steps):
+    compiled = {} if steps is None else {"steps_per_execution": steps}
+
+    def run(cls):
         averaged = line(cls, keras.optimizers.SGD(0.05, use_ema=True), **compiled)
         averaged.fit(unknown(7), epochs=2, **QUIET)
         swap = keras.callbacks.SwapEMAWeights()
@@ -183,7 +194,7 @@ def test_what_the_end_of_a_fit_writes_stays(steps):
         )
         stopped = line(cls, **compiled)
         stopped.fit(unknown(7), epochs=4, **QUIET, callbacks=[stop])
-        return put, averaged.get_weights(), logs, stopped.get_weights()
+        return averaged.get_weights(), logs, stopped.get_weights()
 
     assert_alike(run)
 
@@ -200,7 +211,8 @@ def unset(model):
     model.train_function = model.test_function = None
 
 
-@pytest.mark.parametrize("how", [pytest.param(forced, marks=slow), unset])
+@slow
+@pytest.mark.parametrize("how", [forced, unset])
 def test_what_was_traced_is_made_anew(how):
     def run(cls):
         model = line(cls)
@@ -250,7 +262,9 @@ def test_steps_per_execution_set_after_compile():
     assert_alike(run)
 
 
-@pytest.mark.parametrize("name", ["train_step", "make_train_function"])
+@pytest.mark.parametrize(
+    "name", ["train_step", pytest.param("make_train_function", marks=slow)]
+)
 def test_a_step_that_is_put_into_an_object_is_called(name):
     def run(cls):
         model, seen = line(cls), []
@@ -378,9 +392,13 @@ def test_classes_stay_as_they_are():
     def run(cls):
         x = keras.Input((2,))
         bases = cls.__bases__
-        functional, net = cls(x, NAU(1)(x)), network(cls)
-        assert isinstance(functional, cls)
-        losses = [trained(functional), trained(net(4, 1)), trained(wrapped(cls)())]
+        net = network(cls)
+        assert isinstance(cls(x, NAU(1)(x)), cls)
+        models = net(4, 1), wrapped(cls)()
+        losses = [trained(model) for model in models]
+        for model in models:
+            assert isinstance(model, cls)
+            assert cls is keras.Model or model.train_function.loops
         assert cls.__bases__ == bases
         # A class from before, with a call of its own and two arguments by position.
         return losses, net(3, 1)(X[:2]).shape, cls(x, NAU(1)(x))(X[:2]).shape
@@ -388,13 +406,6 @@ def test_classes_stay_as_they_are():
     assert_alike(run, keras_nalu.Model)
     assert issubclass(keras_nalu.Sequential, keras_nalu.Model)
     assert issubclass(keras_nalu.Population, keras_nalu.Model)
-
-
-def test_a_functional_subclass_is_fused():
-    model = wrapped(keras_nalu.Model)()
-    trained(model)
-    assert isinstance(model, keras_nalu.Model)
-    assert model.train_function.loops
 
 
 @slow
@@ -493,7 +504,10 @@ class Halved(keras.optimizers.SGD):
         super().update_step(gradient, variable, learning_rate / 2)
 
 
-@pytest.mark.parametrize(("optimizer", "fused"), [(Backwards, False), (Halved, True)])
+@pytest.mark.parametrize(
+    ("optimizer", "fused"),
+    [pytest.param(Backwards, False, marks=slow), (Halved, True)],
+)
 def test_optimizers_of_ones_own(optimizer, fused):
     def run(cls):
         model = line(cls, optimizer(1e-3))
@@ -508,6 +522,7 @@ def test_optimizers_of_ones_own(optimizer, fused):
 # Configurations -----------------------------------------------------------------------
 
 
+@slow
 def test_keras_reads_how_it_was_compiled():
     def run(cls):
         model = line(cls)
@@ -530,6 +545,7 @@ def test_in_keras_wrapper_for_scikit_learn():
     assert_alike(run)
 
 
+@slow
 def test_callbacks_that_look_at_batches_see_each():
     def run(cls):
         seen, model = [], line(cls, **AUTO[cls])

@@ -1178,6 +1178,7 @@ def test_masked_steps_do_not_count():
     np.testing.assert_allclose(history.members["loss"][:, 1], logs["loss"], 1e-5)
 
 
+@slow
 def test_the_template_stays_as_it_is():
     make = stacked(dense(2), lambda: layers.BatchNormalization(), dense())
     template = make(keras.Sequential)
@@ -1252,7 +1253,8 @@ class Stop(Exception):
 
 
 @pytest.mark.parametrize(
-    ("event", "last"), [("on_epoch_end", 0), ("on_train_batch_end", STEPS - 1)]
+    ("event", "last"),
+    [("on_epoch_end", 0), pytest.param("on_train_batch_end", STEPS - 1, marks=slow)],
 )
 def test_usable_after_an_exception_in_a_callback(lines, event, last):
     def stop(index, logs):

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(BACKEND == "torch", reason="populations are refu
 X = np.random.default_rng(0).uniform(1, 3, (48, 2)).astype("float32")
 Y = X.sum(axis=1, keepdims=True)
 SLOW = pytest.mark.slow
-RARE = "PyDataset", "unknown"
+RARE = "PyDataset", "data set", "unknown", "generator"
 GIVEN = np.array([[5.0, 0.0], [0.0, 7.0]], "float32")
 FIT = {"batch_size": 8, "shuffle": False, "verbose": 0}
 
@@ -120,7 +120,7 @@ def test_made_in_several_threads():
     made, barrier = [None] * 4, threading.Barrier(4)
 
     def make(index):
-        parts = [keras.Input((5,)), layers.Dense(5), layers.Dense(5), NALU(1)]
+        parts = [keras.Input((5,)), layers.Dense(5), NALU(1)]
         template = keras.Sequential(parts)
         barrier.wait()
         made[index] = Population(template, 3, seed=7)
@@ -196,9 +196,7 @@ def of_arrays():
 @pytest.mark.parametrize(
     "source",
     [
-        pytest.param(
-            source, id=name, marks=SLOW if name in ("PyDataset", "unknown") else ()
-        )
+        pytest.param(source, id=name, marks=SLOW if name in RARE else ())
         for name, source in SOURCES.items()
     ],
 )

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from oracles.conformance.facts import BACKEND, Facts, numpy, step
+from oracles.conformance.facts import BACKEND, SLOW, Facts, numpy, step
 from oracles.gradients import differentiate
 
 SHAPES = [(4, 3), (4, 5, 3), (2, 4, 5, 3)]
@@ -69,7 +69,10 @@ class Calls(Facts):
 class Dtypes(Facts):
     """Of inputs, weights and outputs."""
 
-    @pytest.mark.parametrize("dtype", ["int32", "uint8", "bool", "float64"])
+    @pytest.mark.parametrize(
+        "dtype",
+        ["int32", "float64", *(pytest.param(d, marks=SLOW) for d in ("uint8", "bool"))],
+    )
     def test_inputs_of_any_dtype(self, dtype):
         x, layer = np.array([[0, 1, 3], [1, 0, 1]]), self.layer(2)
         x = (x + (not self.bears_zero)).astype(dtype)
@@ -101,7 +104,13 @@ class Dtypes(Facts):
         np.testing.assert_allclose(numpy(model(sparse)), expected, rtol=1e-6)
 
     @pytest.mark.filterwarnings("ignore:The dtype policy .* half precision")
-    @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "float16"])
+    @pytest.mark.parametrize(
+        "policy",
+        [
+            "mixed_float16",
+            *(pytest.param(p, marks=SLOW) for p in ("mixed_bfloat16", "float16")),
+        ],
+    )
     def test_dtype_policies(self, policy):
         x = np.float32([[0, 0, 0], [1e-7, 0, 3], [100, -200, 150], [3e4, 3e4, 3e4]])
         if self.finite != (0, np.inf):  # products and quotients that float16 can hold
