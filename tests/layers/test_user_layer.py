@@ -108,3 +108,14 @@ def test_one_that_says_too_little():
         keras_nalu.formula(layer, [[1, 2]])
     with pytest.raises(ValueError, match=r"`kernel` is not on them.*in `stored`"):
         keras_nalu.discretize(layer)
+
+
+class Hasty(Silent):
+    def build(self, input_shape):
+        self.W = self.add_kernel("W")
+
+
+def test_one_that_does_not_build_its_base():
+    message = r"Hasty.build must first call `super\(\).build\(input_shape\)`"
+    with pytest.raises(TypeError, match=message):
+        Hasty(1)(np.ones((1, 2)))
