@@ -1,8 +1,13 @@
 """`model.export` for models that Keras does not export by itself."""
 
+import importlib.util
+
 import keras
 
 from keras_nalu.graph import symbolic_inputs
+
+#: What Keras imports to write ONNX.
+ONNX = {"tensorflow": ("onnx", "tf2onnx"), "torch": ("onnx",)}
 
 
 def export(model, path, format="tf_saved_model", **kwargs):
@@ -22,6 +27,7 @@ def export(model, path, format="tf_saved_model", **kwargs):
     Raises:
         ValueError: the model does not know the shapes of its inputs, or the backend
             cannot write the format.
+        ModuleNotFoundError: what writes ONNX is not installed.
 
     Example:
 
@@ -31,12 +37,20 @@ def export(model, path, format="tf_saved_model", **kwargs):
     ```
     """
     backend = keras.backend.backend()
-    if (backend, format) in [("torch", "tf_saved_model"), ("jax", "litert")]:
+    refused = [("torch", "tf_saved_model"), ("jax", "litert"), ("jax", "onnx")]
+    if (backend, format) in refused:
         raise ValueError(
             f"Keras with {backend} does not write {format} for batches of any size. "
             "Save the model as a .keras file, then load and export that with "
             "KERAS_BACKEND=tensorflow."
         )
+    for name in ONNX.get(backend, ()) if format == "onnx" else ():
+        if importlib.util.find_spec(name) is None:
+            raise ModuleNotFoundError(
+                f"Keras with {backend} writes ONNX with {name}, which is not "
+                'installed. Try `pip install "keras-nalu[onnx]"`.',
+                name=name,
+            )
     args, inputs = symbolic_inputs(model)
     zeros = keras.tree.map_structure(
         lambda x: keras.ops.zeros([size or 1 for size in x.shape], x.dtype),

@@ -132,7 +132,7 @@ class Penalty(keras.regularizers.Regularizer):
     """Base of the penalties: a coefficient times a function of a stored weight.
 
     Args:
-        coefficient: A number, or a schedule of `keras.optimizers.schedules`.
+        coefficient: A number >= 0, or a schedule of `keras.optimizers.schedules`.
     """
 
     def __init__(self, coefficient: Coefficient = 1.0) -> None:
@@ -145,7 +145,7 @@ class Penalty(keras.regularizers.Regularizer):
                 "or coefficient=keras_nalu.regularizers.LinearRamp(10, 20_000, 35_000)."
             )
         if not isinstance(coefficient, Schedule):
-            coefficient = expect.number("coefficient", coefficient)
+            coefficient = expect.not_negative("coefficient", coefficient, "1.0")
         self.coefficient: Any = coefficient
 
     def penalty(self, w: Any) -> Any:
@@ -213,7 +213,7 @@ class Sparsity(Penalty):
     of the NPU. With `low=0` the inner |W| is W.
 
     Args:
-        coefficient: A number, or a schedule of `keras.optimizers.schedules`.
+        coefficient: A number >= 0, or a schedule of `keras.optimizers.schedules`.
         low: The lowest of the values, -1 or 0.
         squared: Whether to use the squared form.
 
@@ -251,7 +251,7 @@ class OutOfRange(Penalty):
         coefficient * mean(max(W - high, 0) + max(low - W, 0))
 
     Args:
-        coefficient: A number, or a schedule of `keras.optimizers.schedules`.
+        coefficient: A number >= 0, or a schedule of `keras.optimizers.schedules`.
         low: The lowest value without a penalty.
         high: The highest value without a penalty.
         squared: Whether to square the excess of each entry.
@@ -292,7 +292,7 @@ class INALUPenalty(Penalty):
     schedule that begins late is similar.
 
     Args:
-        coefficient: A number, or a schedule of `keras.optimizers.schedules`.
+        coefficient: A number >= 0, or a schedule of `keras.optimizers.schedules`.
         limit: The lowest magnitude without a penalty.
 
     Reference: Schlör et al., iNALU, 2020, arXiv:2003.07629; published code. The paper
@@ -316,7 +316,7 @@ class L1(Penalty):
     The authors of the NPU use it on all its weights.
 
     Args:
-        coefficient: A number, or a schedule of `keras.optimizers.schedules`.
+        coefficient: A number >= 0, or a schedule of `keras.optimizers.schedules`.
 
     Example:
 
@@ -340,7 +340,7 @@ class Discretization(Penalty):
     Mistry et al. use it on the kernel of their modified RealNPU.
 
     Args:
-        coefficient: A number, or a schedule of `keras.optimizers.schedules`.
+        coefficient: A number >= 0, or a schedule of `keras.optimizers.schedules`.
 
     Example:
 
@@ -366,7 +366,7 @@ class NegativeSquare(Penalty):
     Mistry et al. use it on the kernel and the gate of the MC-FC.
 
     Args:
-        coefficient: A number, or a schedule of `keras.optimizers.schedules`.
+        coefficient: A number >= 0, or a schedule of `keras.optimizers.schedules`.
 
     Reference: Mistry et al., A Primer for Neural Arithmetic Logic Modules, JMLR 2022,
     arXiv:2101.09530; published code.

@@ -246,7 +246,8 @@ def _weights(model):
         layer for layer in walk_layers(model) if len(list(walk_layers(layer))) == 1
     ]
     return {
-        f"{layer.path} ({type(layer).__name__})": ", ".join(
+        # An InputLayer, which is never built, has no path.
+        f"{layer.path or layer.name} ({type(layer).__name__})": ", ".join(
             f"{weight.name} {tuple(weight.shape)}" for weight in layer.weights
         )
         for layer in leaves

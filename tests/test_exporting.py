@@ -1,6 +1,7 @@
 """What `export` writes answers as the model does."""
 
 import importlib.util
+import sys
 
 import keras
 import numpy as np
@@ -148,9 +149,17 @@ def test_it_answers_as_the_model(build, format, tmp_path):
 
 
 def test_what_cannot_be_written_is_said(tmp_path):
+    written = "onnx" if BACKEND == "torch" else "tf_saved_model"
     with pytest.raises(ValueError, match="does not know the shapes of its inputs"):
-        export(keras.Sequential([NMU(1)]), tmp_path / "out", "onnx")
-    cannot = {"torch": "tf_saved_model", "jax": "litert"}
-    if BACKEND in cannot:
+        export(keras.Sequential([NMU(1)]), tmp_path / "out", written)
+    cannot = {"torch": ["tf_saved_model"], "jax": ["litert", "onnx"]}
+    for format in cannot.get(BACKEND, []):
         with pytest.raises(ValueError, match="load and export that with KERAS_BACKEND"):
-            export(lone(), tmp_path / "out", cannot[BACKEND])
+            export(lone(), tmp_path / "out", format)
+
+
+@pytest.mark.skipif(BACKEND == "jax", reason="writes no ONNX")
+def test_the_extra_that_writes_onnx_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(ModuleNotFoundError, match=r'install "keras-nalu\[onnx\]"'):
+        export(lone(), tmp_path / "out.onnx", "onnx")

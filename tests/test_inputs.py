@@ -170,7 +170,7 @@ THINGS = {
     "OutOfRange squared": (make(regularizers.OutOfRange), "squared", is_flag),
     "INALUPenalty limit": (make(regularizers.INALUPenalty), "limit", is_number),
     **{
-        f"{cls.__name__} coefficient": (make(cls), "coefficient", is_number)
+        f"{cls.__name__} coefficient": (make(cls), "coefficient", at_least(0))
         for cls in (
             regularizers.Sparsity,
             regularizers.OutOfRange,

@@ -200,6 +200,7 @@ def test_keras_file(penalty, tmp_path):
         ),
         (lambda: Sparsity(low=1), r"`low`, expected -1 or 0. Received: low=1"),
         (lambda: L1("big"), r"a number or a schedule.*coefficient='big'.*LinearRamp"),
+        (lambda: Sparsity(-1), r"`coefficient`, expected a number of 0 or more.*=-1"),
         (lambda: Sparsity(None), r"a number or a schedule.*coefficient=None"),
     ],
 )

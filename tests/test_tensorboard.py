@@ -390,6 +390,7 @@ def test_layers_of_one_name_are_told_apart(tmp_path):
     train(model, tmp_path, write_graph=False)
     tags = read(tmp_path).Tags()["tensors"]
     assert len([tag for tag in tags if tag.endswith("/image")]) == 2
+    assert f"| {model.layers[0].name} (InputLayer) |" in texts(read(tmp_path), "layers")
 
 
 def test_the_text_tab_holds_the_configuration(tmp_path):

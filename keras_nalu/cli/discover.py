@@ -200,7 +200,10 @@ def columns(frame, options):
             raise Failure(
                 f"--{option}: no column {name!r}. Expected one of {named(near)}", 2
             )
-    features = [name for name in dict.fromkeys(features) if name != options.target]
+    if options.target in features:
+        message = f"--features names the target {options.target!r}. Leave it out"
+        raise Failure(message, 2)
+    features = [*dict.fromkeys(features)]
     if not features:
         raise Failure("no column is left to explain --target. Try other --features", 2)
     if len(frame) < 2:

@@ -187,7 +187,13 @@ class ArithmeticLayer(keras.layers.Layer):
             regularizer = Scheduled(regularizer, steps)
             self.scheduled.append(regularizer)
             constraint = Counting(constraints.get(constraint), steps)
-        shape = (self._in, self.units) if shape is None else shape
+        if shape is None:
+            if not hasattr(self, "_in"):
+                raise TypeError(
+                    f"{type(self).__name__}.build must first call "
+                    "`super().build(input_shape)`, which reads the number of inputs."
+                )
+            shape = self._in, self.units
         # No autocast: each equation chooses what it computes in half precision.
         return self.add_weight(
             shape=shape,

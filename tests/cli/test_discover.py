@@ -107,8 +107,8 @@ def test_parquet_needs_pyarrow(typed, monkeypatch):
         ),
         (
             {},
-            ["--target", "F", "--features", "F"],
-            "no column is left to explain",
+            ["--target", "F", "--features", "m", "F"],
+            "--features names the target 'F'. Leave it out.",
         ),
         ({"who": "me"}, ["--target", "F"], "Try --features m v 'r (m)'."),
         ({"F": "high"}, ["--target", "F"], "--target F: expected a column of numbers"),
@@ -131,6 +131,7 @@ def test_what_cannot_be_is_one_line(change, options, said, table, typed, tmp_pat
     [
         (b"", "is empty"),
         (b"a,y\n", "expected 2 rows at least, received 0"),
+        (b"y\n1\n2\n", "no column is left to explain"),
         (b"1,2\n3,4\n5,6\n", "begins with numbers"),
         (b"a,y\n1,2,3\n5,6,7\n", "more values than its first line has names"),
         (b"\xff\xfe\x00a\n", "is not a CSV file in UTF-8"),

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from oracles import exact
 from oracles.conformance import Conformance
 
 import keras_nalu
@@ -52,7 +53,18 @@ class TestSquareSum(Conformance):
 
     @staticmethod
     def equation(ops, x, W):
-        return ops.matmul(ops.square(x), W)
+        return ops.matmul(x**2, W)
+
+
+@pytest.mark.parametrize("exponent", [-2, -1, 0, 1, 2.0, 5])
+def test_an_equation_may_have_whole_powers(exponent):
+    x = exact.numbers([3.0])
+    (y,) = x**exponent
+    assert y.value == pytest.approx(3**exponent)
+    slope = exact.gradients([y], [exact.ONE]).get(x[0], exact.number(0))
+    assert slope.value == pytest.approx(exponent * 3 ** (exponent - 1))
+    with pytest.raises(ValueError, match="Expected a whole exponent"):
+        x**0.5
 
 
 X = np.random.default_rng(0).uniform(-2, 2, (256, 3)).astype("float32")
@@ -96,3 +108,14 @@ def test_one_that_says_too_little():
         keras_nalu.formula(layer, [[1, 2]])
     with pytest.raises(ValueError, match=r"`kernel` is not on them.*in `stored`"):
         keras_nalu.discretize(layer)
+
+
+class Hasty(Silent):
+    def build(self, input_shape):
+        self.W = self.add_kernel("W")
+
+
+def test_one_that_does_not_build_its_base():
+    message = r"Hasty.build must first call `super\(\).build\(input_shape\)`"
+    with pytest.raises(TypeError, match=message):
+        Hasty(1)(np.ones((1, 2)))

@@ -4,8 +4,10 @@ An equation that is written once, `equation(ops, x, ...)`, is evaluated by `kera
 on tensors, and by this module on arrays of `Number`.
 """
 
+import functools
 import itertools
 import math
+import operator
 
 import numpy as np
 
@@ -54,6 +56,19 @@ class Number:
 
     def __rtruediv__(self, other):
         return number(other) / self
+
+    def __pow__(self, exponent):
+        """A whole power, as a product of as many factors."""
+        if exponent != int(exponent):
+            raise ValueError(
+                f"Expected a whole exponent. Received: {exponent!r}. Try "
+                "`ops.power(x, exponent)`."
+            )
+        if not exponent:
+            return ONE
+        factors = itertools.repeat(self, int(abs(exponent)))
+        power = functools.reduce(operator.mul, factors)
+        return power if exponent > 0 else _reciprocal(power)
 
     def __abs__(self):
         return self * _sign(self)
