@@ -41,7 +41,8 @@ class BackupAndRestore(keras.callbacks.CallbackList):
     Python's global generators (which determine `shuffle` in `keras_nalu.Sequential`),
     the position of a function that samples batches, and the counts of the callbacks
     that are given to it. It does not keep the order in which Keras shuffles on
-    TensorFlow and JAX; generators start again from their beginning.
+    TensorFlow and JAX, in short calls of `keras_nalu.Sequential`, too: use
+    `shuffle=False` there. Generators start again from their beginning.
 
     If a TensorBoard is among its callbacks, the events after the last backup are
     removed, so that no step is there twice.

@@ -25,7 +25,7 @@ slow = pytest.mark.slow
 PLAIN = {keras_nalu.Model: keras.Model, keras_nalu.Sequential: keras.Sequential}
 
 #: However short the training is.
-LOOP = {"steps_per_execution": 100}
+LOOP = {} if BACKEND == "torch" else {"steps_per_execution": 100}
 
 _rng = np.random.default_rng(0)
 X = _rng.normal(size=(ROWS, 3)).astype("float32")
