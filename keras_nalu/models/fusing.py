@@ -133,6 +133,8 @@ def why_not_optimizer(optimizer):
 
 def why_not_callbacks(callbacks):
     for callback in _each(callbacks):
+        if not isinstance(callback, keras.callbacks.Callback):
+            return ""  # Keras says what is wrong with it.
         if looks_at_batches(callback):
             name = type(callback).__name__
             return (

@@ -223,7 +223,7 @@ class Planner:
             return 1
         if self.model.asked_steps != "auto":
             return self.model.asked_steps
-        if fusing.why_not_callbacks(call.get("callbacks")):
+        if fusing.why_not_callbacks(call.get("callbacks")) is not None:
             return 1
         steps = self._chunk_steps(feed)
         self.expect_chunk(steps, feed)
@@ -243,7 +243,7 @@ class Planner:
 
 
 def _expect(reason):
-    if reason:
+    if reason is not None:
         raise NotFused(reason)
 
 

@@ -569,3 +569,13 @@ def test_the_line_names_the_caller_and_the_reason():
         model.fit(X, Y, class_weight={0: 1.0}, **FIT)
     assert {warning.filename for warning in caught} == {__file__}
     assert "it weighs classes" in str(caught[0].message)
+
+
+@pytest.mark.parametrize("wrong", [keras.callbacks.TerminateOnNaN, "csv"])
+def test_what_is_no_callback_is_left_to_keras(wrong):
+    said = []
+    for cls in (keras.Sequential, keras_nalu.Sequential):
+        with pytest.raises((AttributeError, TypeError)) as caught:
+            line(cls, **AUTO[cls]).fit(X, Y, callbacks=[wrong], **FIT)
+        said.append(str(caught.value))
+    assert said[0] == said[1]

@@ -1106,7 +1106,7 @@ def test_members_count_from_the_end_too(lines):
     last = [w[-1] for w in weights_of(lines)]
     assert_same(weights_of(lines.member(-1)), last, 0, 0)
     for index in (SIZE, -SIZE - 1):
-        with pytest.raises(IndexError):
+        with pytest.raises(IndexError, match=rf"from 0 to {SIZE - 1}.*: {index}\."):
             lines.member(index)
 
 

@@ -223,6 +223,10 @@ class Population(Stacked):
 
     def member(self, index):
         """A copy of one member as a plain Keras model, compiled like the population."""
+        if not -self.size <= index < self.size:
+            raise IndexError(
+                f"Expected a member from 0 to {self.size - 1}. Received: {index}."
+            )
         model = keras.models.clone_model(self.template)
         pairs = [*zip(variables_of(self), variables_of(model), strict=True)]
         for stacked, variable in pairs:
@@ -261,14 +265,6 @@ class Population(Stacked):
         return self.member(
             int(np.argmin(np.where(np.isfinite(losses), losses, np.inf)))
         )
-
-    def _open_scores(self, call):
-        """Creates the state of the members' metrics, once there is data to build it."""
-        if self.compiled and self._member.scores is None:
-            with self._place.scope():
-                self._member.see(*self._data.first(call))
-            with self._place.scope(stacked=True):
-                self._member.open(self.size)
 
     def begin(self, run):
         """Remembers a run, which has the members' logs, and gives it the member."""

@@ -90,6 +90,14 @@ class Stacked(Model):
             f"{', '.join(each.path for each in variables_of(self.template))}."
         )
 
+    def _open_scores(self, call):
+        """Creates the state of the members' metrics, once there is data to build it."""
+        if self.compiled and self._member.scores is None:
+            with self._place.scope():
+                self._member.see(*self._data.first(call))
+            with self._place.scope(stacked=True):
+                self._member.open(self.size)
+
     def call(self, inputs, training=None):
         outputs, state, _ = self._each(
             lambda values: self._member.predict(values, training), {"x": inputs}
