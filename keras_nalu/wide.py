@@ -41,8 +41,8 @@ def product(factor: Callable, gradients: Callable, x: Any, *W: Any) -> Any:
     missing = -inputs % few
     x = ops.transpose(ops.reshape(x, (-1, inputs)))
     x = ops.pad(ops.expand_dims(x, -1), ((0, missing), (0, 0), (0, 0)), "constant", 1)
-    W = [ops.expand_dims(ops.pad(w, ((0, missing), (0, 0))), 1) for w in W]
-    return ops.reshape(_product(factor, gradients, few)(x, *W), (*rows, units))
+    padded = [ops.expand_dims(ops.pad(w, ((0, missing), (0, 0))), 1) for w in W]
+    return ops.reshape(_product(factor, gradients, few)(x, *padded), (*rows, units))
 
 
 def _product(factor, gradients, few):
@@ -60,7 +60,8 @@ def _product(factor, gradients, few):
             g = given[0] if upstream is None else upstream
             groups = _groups(args, few)
             ones = ops.ones((groups[0].shape[0], *ops.shape(g)), g.dtype)
-            E = exclusive(*_each(of_group, groups, [ones]), g)
+            (of_groups,) = _each(of_group, groups, [ones])
+            E = exclusive(of_groups, g)
             slopes = _each(by_group, [*groups, E], map(ops.zeros_like, groups))
             return tuple(
                 ops.reshape(s, ops.shape(a)) for s, a in zip(slopes, args, strict=True)

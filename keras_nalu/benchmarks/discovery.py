@@ -139,7 +139,9 @@ def operon(X, y, timeout, seed):
     """pyoperon with its defaults, but a square root, no limit except the time, and five
     local steps for constants, as in SRBench."""
     import sympy
-    from pyoperon.sklearn import SymbolicRegressor
+    from pyoperon.sklearn import (  # pyright: ignore[reportMissingImports]
+        SymbolicRegressor,
+    )
 
     model = SymbolicRegressor(
         allowed_symbols="add,sub,mul,div,sqrt,constant,variable",
@@ -159,7 +161,9 @@ def operon(X, y, timeout, seed):
 def gplearn(X, y, timeout, seed):
     """gplearn with its defaults and a square root, until the CPU time is over."""
     import sympy
-    from gplearn.genetic import SymbolicRegressor
+    from gplearn.genetic import (  # pyright: ignore[reportMissingImports]
+        SymbolicRegressor,
+    )
 
     end = time.process_time() + timeout
     functions = {

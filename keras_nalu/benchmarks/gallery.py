@@ -70,6 +70,7 @@ def family():
 def plot_plane(axes, claim, model):
     """Plots the outputs of a model as colours, and the exact ones as lines."""
     import matplotlib.pyplot as plt
+    from matplotlib import patches
 
     levels = LEVELS[claim.task.operation]
     plane = keras.ops.convert_to_tensor(PLANE)  # NumPy would warn of 1 / 0
@@ -81,7 +82,8 @@ def plot_plane(axes, claim, model):
     filled = axes.contourf(TICKS, TICKS, learned, levels, colors=colors, extend="both")
     axes.contour(TICKS, TICKS, exact, levels, colors="black", linewidths=0.7)
     low, size = (1, 8) if claim.module == "NSR" else (1, 1)
-    axes.add_patch(plt.Rectangle((low, low), size, size, fc="none", ec=RED, lw=1.5))
+    corner = patches.Rectangle((low, low), size, size, fc="none", ec=RED, lw=1.5)
+    axes.add_patch(corner)
     axes.set(aspect="equal", facecolor="lightgray")
     axes.set(xticks=(-10, 0, 10), yticks=(-10, 0, 10))
     axes.grid(False)
@@ -130,7 +132,7 @@ def _solves(claim, population):
 
 
 def _plot_paths(axes, model, steps, recorded, chosen):
-    import matplotlib.pyplot as plt
+    from matplotlib import lines
 
     layer, variables = model.layers[0], model.trainable_variables
     paths = []
@@ -140,7 +142,7 @@ def _plot_paths(axes, model, steps, recorded, chosen):
                 variable.assign(values[seed])
             paths.append(_effective(layer))
     inputs = {"$x_0$": BLUE, "$x_1$": ORANGE}
-    handles = [plt.Line2D([], [], color=c, lw=2, label=x) for x, c in inputs.items()]
+    handles = [lines.Line2D([], [], color=c, lw=2, label=x) for x, c in inputs.items()]
     for name, style in zip(paths[0], ("-", ":", "--"), strict=False):
         path = np.reshape([found[name] for found in paths], (len(steps), SEEDS, -1))
         colors = (GREEN,) if name == "gate" else (BLUE, ORANGE)
@@ -150,7 +152,7 @@ def _plot_paths(axes, model, steps, recorded, chosen):
             axes.plot(steps, path[:, chosen, entry], color=color, ls=style, lw=width)
         color = GREEN if name == "gate" else "gray"
         if len(paths[0]) > 1:
-            handles.append(plt.Line2D([], [], color=color, ls=style, label=name))
+            handles.append(lines.Line2D([], [], color=color, ls=style, label=name))
     for target in {target for each in layer.targets.values() for target in each}:
         axes.axhline(target, color="gray", ls="--", lw=1, zorder=0)
     axes.set_xscale("symlog", linthresh=100, linscale=0.5)

@@ -72,7 +72,7 @@ def _discover(options):
     seconds = time.perf_counter() - started
     inside = float(((model.predict(X) - y) ** 2).mean() ** 0.5)
     inside /= float((y**2).mean() ** 0.5) or 1.0
-    outside = model.extrapolation_error_
+    outside = float(model.extrapolation_error_)  # pyright: ignore
     print(model)
     print(f"\nFormula  {model.formula_}")
     print(
@@ -91,7 +91,7 @@ def _discover(options):
 
 
 def _write(model, X, y, error, folder):
-    outside = model.extrapolation_error_
+    outside = float(model.extrapolation_error_)  # pyright: ignore
     described = {
         "formula": model.formula_,
         "latex": model.latex(),
@@ -133,7 +133,7 @@ def table(file):
 
     try:
         if file.suffix.lower() in (".parquet", ".pq"):
-            import pyarrow
+            import pyarrow  # pyright: ignore[reportMissingImports]
 
             try:
                 return pd.read_parquet(file)

@@ -125,7 +125,8 @@ def _follow(part, inputs, calls):
         return inputs
     if not (isinstance(part, ArithmeticLayer | slice) or others.reads(part)):
         raise unreadable(part)
-    if isinstance(part, keras.Layer) and not part.built:
+    is_layer = isinstance(part, keras.Layer)
+    if is_layer and not part.built:  # pyright: ignore[reportAttributeAccessIssue]
         raise ValueError(
             f"Expected a model that is built. Received: {part!r}, which has no weights "
             "yet. Call the model on data once, or begin it with `keras.Input`."

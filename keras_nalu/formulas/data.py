@@ -183,11 +183,11 @@ def names(given: Any, rows: Rows) -> dict[str, str]:
     meaning in formulas: the user sees that name in backticks.
     """
     features = rows.all.shape[1]
-    if given is None and rows.columns is None:
-        return {f"x{i}": f"x{i}" for i in range(features)}
     if given is not None:
         checked = _checked(given, features)
         return dict(zip(checked, checked, strict=True))
+    if rows.columns is None:
+        return {f"x{i}": f"x{i}" for i in range(features)}
     _refuse_twice(rows.columns)
     plain = [unicodedata.normalize("NFKC", name) for name in rows.columns]
     return {

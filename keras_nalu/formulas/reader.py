@@ -1,5 +1,7 @@
 """Reading a model: the calls of its graph, unit by unit, with their values."""
 
+from typing import Any
+
 import keras
 import numpy as np
 
@@ -32,7 +34,8 @@ class Reader:
         self.signed = [[np.any(each < 0) for each in value] for value in by_column]
         self.zeros = [[np.any(each == 0) for each in value] for value in by_column]
         self.predicted = np.hstack([self.values[i] for i in self.graph.outputs])
-        self.y = self.of_model = None
+        self.y: Any = None
+        self.of_model: Any = None
         self.far = FAR
         if y is not None:
             widths = [self.widths[index] for index in self.graph.outputs]

@@ -3,6 +3,7 @@
 import ast
 import math
 import re
+from typing import Any
 
 import numpy as np
 
@@ -53,7 +54,8 @@ class _Flat(ast.NodeTransformer):
             return self.visit_BinOp(ast.BinOp(first, right.op, right.right))
         if isinstance(node.op, ast.Mult) and isinstance(node.left, ast.Constant):
             if isinstance(right, ast.Constant):
-                return ast.Constant(float(number(node.left.value * right.value)))
+                product = node.left.value * right.value  # pyright: ignore
+                return ast.Constant(float(number(product)))  # pyright: ignore
             return right if node.left.value == 1 else node
         return node
 
@@ -87,7 +89,7 @@ def _evaluate(tree, values):
     return eval(code, {"__builtins__": {}}, values)
 
 
-def values(lines, names, rows):
+def values(lines, names, rows) -> dict[str, Any]:
     """The values of the names and of the lines on the rows."""
     values = FUNCTIONS | CONSTANTS | dict(zip(names, rows.T, strict=True))
     with np.errstate(all="ignore"):

@@ -109,7 +109,7 @@ class Jax(Backend):
             return step(state, read(data, last)(last))
 
         def trace(state, *args):
-            options = {"donate_argnums": 0}
+            options: dict = {"donate_argnums": 0}
             if devices.spread:
                 # Keeps the weights on their devices, as Keras' step does.
                 options["out_shardings"] = None, jax.tree.map(_sharding, state)

@@ -41,7 +41,7 @@ class Arrays(Feed):
         on_host = all(isinstance(a, np.ndarray) for a in each)
         self.resident = not on_host or sum(a.nbytes for a in each) <= RESIDENT_BYTES
         self.ordered: Any = None
-        self.order = None
+        self.order: Any = None
 
     def _hold(self):
         held = self.data
