@@ -63,6 +63,12 @@ def discover(X, y, weight, names, settings, clock, tell):
         for form in final
     ]
     texts = [answers.text(f, names, n) for f, n in zip(forms, digits, strict=True)]
+    verdict = answers.verdict(final[best], rounded(whole))
+    others = dict.fromkeys(texts[chosen.index(rival)] for rival in rivals)
+    undecided = [text for text in others if text != texts[best]]
+    kept = firsts(texts, best)
+    best = kept.index(best)
+    forms, losses, texts = ([each[i] for i in kept] for each in (forms, losses, texts))
     table = pd.DataFrame(
         {
             "complexity": [form.complexity for form in forms],
@@ -75,10 +81,17 @@ def discover(X, y, weight, names, settings, clock, tell):
         table=table,
         forms=forms,
         best=best,
-        undecided=[texts[chosen.index(rival)] for rival in rivals],
+        undecided=undecided,
         extrapolation=extrapolation,
-        verdict=answers.verdict(final[best], rounded(whole)),
+        verdict=verdict,
     )
+
+
+def firsts(texts, best):
+    """The index of the first of each text, or the best: forms that differ in the last
+    digits alone have one text."""
+    first = {text: i for i, text in reversed([*enumerate(texts)])}
+    return sorted((first | {texts[best]: best}).values())
 
 
 def run(problem, whole, columns, settings, tell):

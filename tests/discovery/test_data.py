@@ -245,6 +245,16 @@ def test_noise_that_is_a_share_of_y(name):
         assert (model.verdict_, model.undecided_) == ("", [])
 
 
+def test_no_text_is_there_twice():
+    X = sample(100)
+    model = ArithmeticRegressor(timeout=10).fit(X, np.sin(X[:, 0]))
+    texts = [*model.equations_["equation"]]
+    assert len({*texts}) == len(texts) > 1
+    assert len({*model.undecided_, model.formula_.split(" = ")[1]}) == 1 + len(
+        model.undecided_
+    )
+
+
 OUTSIDE = {
     "sin": lambda a, b, c: np.sin(3 * a),
     "exp": lambda a, b, c: np.exp(a),
