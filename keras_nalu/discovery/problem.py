@@ -75,9 +75,9 @@ class Problem:
         return dataclasses.replace(self, X=self.X[:, chosen])
 
     def by_size(self, values):
-        """The problem with weights for errors that grow with these values of y.
+        """The problem with weights for errors that grow with y, given its values.
 
-        If they are noisy, the constants are too small: the weights follow the noise.
+        Values of a fit do not bias the constants; noisy ones make them too small.
         """
         weight = self.weight / (values**2 + (0.03 * self.scale) ** 2)
         return dataclasses.replace(

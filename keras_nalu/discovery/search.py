@@ -8,10 +8,10 @@ from keras_nalu.discovery.selection import Pool, surprise
 
 
 def search(problem, whole, pools, tell=lambda stage: None):
-    """Fill the pool with formulas of `problem`; stop at one that is exact on `whole`.
+    """Fill the pools with formulas of `problem`; stop at one that is exact on `whole`.
 
-    `pools` gets another one, of the same rows by their size, if the noise seems to grow
-    with y.
+    `pools` holds one pool; the search adds a second one, whose rows are weighted for
+    noise that grows with y, if such noise is far more likely.
 
     Raises:
         TimeUpError: The problem's time is up; the pools keep what was found so far.
@@ -38,7 +38,7 @@ def search(problem, whole, pools, tell=lambda stage: None):
         if started:
             next(stages, None)
         weighted = by_size(problem, pool)
-        # Before the search, the misfit of a power law may grow with y, too.
+        # Before the first stage the misfit of a power law may grow with y, too.
         if weighted and (started or weighted.settled):
             pools.append(weighted)
             with contextlib.suppress(TimeUpError):
@@ -52,12 +52,13 @@ def search(problem, whole, pools, tell=lambda stage: None):
 
 
 def by_size(problem, pool):
-    """A pool with the same formulas for noise that grows with y, if that explains the
-    residual of the best one far better."""
+    """A pool of the same formulas with weights for noise that grows with y, or None if
+    such noise does not explain the residual of the best one far better."""
+    if problem.by_size_of_y:
+        return None
     form = pool.best.form
     weighted = problem.by_size(form(problem.X))
-    likely = surprise(form, weighted, problem) < surprise(form, problem, problem) - 10
-    if problem.by_size_of_y or not likely:
+    if surprise(form, weighted, problem) > surprise(form, problem, problem) - 10:
         return None
     weighted.clock = problem.clock.share(2)
     other = Pool(weighted)
