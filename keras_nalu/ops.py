@@ -104,10 +104,12 @@ def _power(x, W):
 
 
 def _by_gated_power(E, x, W, A):
-    p = _power(x, W)
-    by_x = matmul(E * p, _transposed(A * W)) / x
-    by_W = matmul(_transposed(ops.log(magnitude(x))), E * p) * A
-    return by_x, by_W, ops.sum(E * (p - 1), axis=-2, keepdims=True)
+    powers = E * _power(x, W)
+    by_x = matmul(powers, _transposed(A * W)) / x
+    by_W = matmul(_transposed(ops.log(magnitude(x))), powers) * A
+    # Not the sum of the differences, for which XLA would compute both again.
+    by_A = [ops.sum(each, axis=-2, keepdims=True) for each in (powers, E)]
+    return by_x, by_W, by_A[0] - by_A[1]
 
 
 def _transposed(x):

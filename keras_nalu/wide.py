@@ -22,9 +22,11 @@ def product(factor: Callable, gradients: Callable, x: Any, *W: Any) -> Any:
     """`prod_i factor(x_i, *W_i)`, with the factors of only a few inputs in memory.
 
     The gradient computes the factors again, and the products of all factors but one;
-    dividing the product by a factor would be NaN where that is 0. There is no
-    forward-mode derivative; on TensorFlow XLA compiles no second derivative; on PyTorch
-    `torch.func` and `torch.vmap` refuse it.
+    dividing the product by a factor would be NaN where that is 0. For every group the
+    forward pass keeps the product of the groups before it; the gradient begins with the
+    last group, and carries the product of those after it. There is no forward-mode
+    derivative; on TensorFlow XLA compiles no second derivative; on PyTorch `torch.func`
+    and `torch.vmap` refuse it.
 
     Args:
         factor: An elementwise function, which is 1 where `x` is 1 and all of `W` is 0.
@@ -35,9 +37,10 @@ def product(factor: Callable, gradients: Callable, x: Any, *W: Any) -> Any:
     """
     inputs, units = W[0].shape
     rows = ops.shape(x)[:-1]
-    # About as many groups as inputs in each: the gradient keeps a number for every
-    # group and for every input of the current group.
-    few = 2 ** max(2, (inputs // 2).bit_length() // 2)
+    # Sixteen are fastest. The gradient keeps a number for every group and for every
+    # input of the current group, so from 1,024 inputs on both numbers grow.
+    few = 2 ** max(4, (inputs // 4).bit_length() // 2)
+    few = max(4, min(few, 2 ** (inputs - 1).bit_length()))
     missing = -inputs % few
     x = ops.transpose(ops.reshape(x, (-1, inputs)))
     x = ops.pad(ops.expand_dims(x, -1), ((0, missing), (0, 0), (0, 0)), "constant", 1)
@@ -46,34 +49,50 @@ def product(factor: Callable, gradients: Callable, x: Any, *W: Any) -> Any:
 
 
 def _product(factor, gradients, few):
-    def of_group(group):
-        return (_product_of(factor(*group)),)
+    def multiply(groups):
+        """The product, and for every group that of all groups before it."""
+        count = groups[0].shape[0]
+        rows, units = ops.shape(groups[0])[2], groups[1].shape[-1]
 
-    def by_group(group):
-        *group, g = group
-        return gradients(exclusive(factor(*group), g), *group)
+        def one(i, state):
+            y, before = state
+            before = _put(before, i, y)
+            return y * _product_of(factor, _group(groups, i, y)), before
+
+        before = ops.ones((count, rows, units), groups[1].dtype)
+        return ops.fori_loop(0, count, one, (before[0], before))
+
+    def differentiate(groups, before, g):
+        count = groups[0].shape[0]
+
+        def one(i, state):
+            after, *slopes = state
+            i = count - 1 - i
+            group = _group(groups, i, after)
+            new = gradients(exclusive(factor(*group), after * before[i]), *group)
+            slopes = [_put(s, i, n) for s, n in zip(slopes, new, strict=True)]
+            return after * _product_of(factor, group), *slopes
+
+        _, *slopes = ops.fori_loop(0, count, one, (g, *map(ops.zeros_like, groups)))
+        return slopes
 
     @ops.custom_gradient
     def forward(*args):
+        y, before = multiply(_groups(args, few))
+
         def backward(*given, upstream=None):
-            # On PyTorch the arguments come by position, and the gradient by name.
-            g = given[0] if upstream is None else upstream
+            # On PyTorch the arguments come by position and the gradient by name, and
+            # what is computed in `forward` has no second derivative.
             groups = _groups(args, few)
-            ones = ops.ones((groups[0].shape[0], *ops.shape(g)), g.dtype)
-            (of_groups,) = _each(of_group, groups, [ones])
-            E = exclusive(of_groups, g)
-            slopes = _each(by_group, [*groups, E], map(ops.zeros_like, groups))
+            if upstream is None:
+                slopes = differentiate(groups, before, given[0])
+            else:
+                slopes = differentiate(groups, multiply(groups)[1], upstream)
             return tuple(
                 ops.reshape(s, ops.shape(a)) for s, a in zip(slopes, args, strict=True)
             )
 
-        fours = _groups(args, 4)
-        (y,) = of_group([a[0] for a in fours])
-
-        def multiply(i, y):
-            return y * of_group([a[i] for a in fours])[0]
-
-        return ops.fori_loop(1, fours[0].shape[0], multiply, y), backward
+        return y, backward
 
     return forward
 
@@ -82,27 +101,31 @@ def _groups(args, few):
     return [ops.reshape(a, (a.shape[0] // few, few, *ops.shape(a)[1:])) for a in args]
 
 
-def _each(function, groups, results):
-    """`function` of every group, written into `results`. `ops.map` would not do:
-    TensorFlow cannot compile it within a `vectorized_map` over a population."""
-
-    def put(i, results):
-        index = ops.reshape(ops.cast(i, "int32"), (1, 1))
-        new = function([a[i] for a in groups])
-        return tuple(
-            ops.scatter_update(old, index, ops.expand_dims(r, 0))
-            for old, r in zip(results, new, strict=True)
-        )
-
-    return ops.fori_loop(0, groups[0].shape[0], put, tuple(results))
+def _group(groups, i, last):
+    """Group `i`, not before `last` is known."""
+    x, *W = (a[i] for a in groups)
+    if backend.backend() == "tensorflow":
+        # It would compute ten groups at once, in ten times the memory.
+        x = ops.where(ops.sum(ops.abs(last[:1])) < 0, 0, x)
+    return x, *W
 
 
-def _product_of(factors):
+def _put(results, i, new):
+    """`ops.map` would not do: TensorFlow cannot compile it within a `vectorized_map`
+    over a population."""
+    index = ops.reshape(ops.cast(i, "int32"), (1, 1))
+    return ops.scatter_update(results, index, ops.expand_dims(new, 0))
+
+
+def _product_of(factor, group):
     """The product in fours: XLA compiles short products to faster code than long."""
-    while factors.shape[0] > 4:
-        (factors,) = _groups([factors], 4)
-        factors = ops.prod(factors, axis=1)
-    return ops.prod(factors, axis=0)
+    fours = _groups(group, 4)
+
+    def multiply(i, y):
+        return y * ops.prod(factor(*(a[i] for a in fours)), axis=0)
+
+    y = ops.prod(factor(*(a[0] for a in fours)), axis=0)
+    return ops.fori_loop(1, fours[0].shape[0], multiply, y)
 
 
 def exclusive(factors: Any, g: Any) -> Any:
@@ -110,9 +133,7 @@ def exclusive(factors: Any, g: Any) -> Any:
     count, *shape = ops.shape(factors)
     if count == 1:
         return ops.expand_dims(g, 0)
-    if count % 2:
-        factors = ops.concatenate([factors, ops.ones_like(factors[:1])])
-    (pairs,) = _groups([factors], 2)
+    pairs = ops.reshape(factors, (count // 2, 2, *shape))
     above = exclusive(ops.prod(pairs, axis=1), g)
     others = ops.expand_dims(above, 1) * ops.flip(pairs, 1)
-    return ops.reshape(others, (count + count % 2, *shape))[:count]
+    return ops.reshape(others, (count, *shape))

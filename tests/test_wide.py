@@ -91,7 +91,7 @@ def both(name, x, W, c):
         ((6,), (70, 3)),
         ((9,), (300, 2)),
     ],
-    ids=["one", "of rank 3", "empty", "padded", "eight at a time"],
+    ids=["one", "of rank 3", "empty", "padded", "many"],
 )
 def test_values_and_gradients(name, rows, sizes):
     got, expected = both(name, *data(name, rows, *sizes))

@@ -1,9 +1,9 @@
 """How much memory a training takes, in a process of its own: a row of `speed.py`.
 
-    python tests/speed/memory.py SIZE|memmap
+    python tests/speed/memory.py SIZE|memmap|LAYER WIDTH
 
-Of the notebook's training with a population of that size, or of a model on 1 GiB of
-data in a file.
+Of the notebook's training with a population of that size, of a model on 1 GiB of data
+in a file, or of a layer with so many inputs and units.
 """
 
 import sys
@@ -11,15 +11,26 @@ import tempfile
 import threading
 import time
 
+import keras
 import numpy as np
-from speed import megabytes, notebook, of_notebook, seconds
+from speed import megabytes, notebook, of_layer, of_notebook, seconds
+
+from keras_nalu.layers import LAYERS
+
+
+def train(name, sample):
+    before = megabytes("VmHWM")
+    sample()
+    peak = megabytes("VmHWM")
+    print(f"{name:18}{peak:6.0f} MB at the peak, {before:.0f} MB before")
 
 
 def population(size):
-    before = megabytes("VmHWM")
-    of_notebook(size, 1)()
-    peak = megabytes("VmHWM")
-    print(f"{size:6} members  {peak:6.0f} MB at the peak, {before:.0f} MB before")
+    train(f"{size:6} members", of_notebook(size, 1))
+
+
+def layer(name, width):
+    train(f"{name} of {width}", of_layer(LAYERS.get(name, keras.layers.Dense), width))
 
 
 def memmap(rows=89_000_000, batch=1000):
@@ -44,4 +55,10 @@ def memmap(rows=89_000_000, batch=1000):
 
 
 if __name__ == "__main__":
-    memmap() if sys.argv[1] == "memmap" else population(int(sys.argv[1]))
+    what, *width = sys.argv[1:]
+    if width:
+        layer(what, int(*width))
+    elif what == "memmap":
+        memmap()
+    else:
+        population(int(what))

@@ -7,9 +7,7 @@ Medians of paired samples: what is compared takes turns, in one run on one machi
 """
 
 import argparse
-import ctypes
 import functools
-import gc
 import os
 import subprocess
 import sys
@@ -317,32 +315,23 @@ def layers(options):
 
 
 def layers_beside_dense(width, names):
+    dense = of_layer(keras.layers.Dense, width)
+    peak_of("Dense", width)
+    for name in names:
+        ours = of_layer(keras_nalu.layers.LAYERS[name], width)
+        times = take_turns(ours, dense, rounds=3) / 1e3
+        compare(f"{name} of {width}, a step", times[0], "Dense", times[1], "ms", False)
+        peak_of(name, width)
+
+
+def of_layer(cls, width):
     steps = max(2, min(50, 2560 // width))
     x = np.random.default_rng(0).uniform(0.9, 1.1, (steps * 128, width))
     data = x.astype("float32"), np.ones((steps * 128, width), "float32")
-
-    def of(cls):
-        model = keras_nalu.Sequential([keras.Input((width,)), cls(width)])
-        model.compile(keras.optimizers.Adam(1e-3), "mse")
-        fit = {"batch_size": 128, "shuffle": False}
-        return of_fit(model, *data, epochs=1, steps=steps, **fit)
-
-    dense = of(keras.layers.Dense)
-    for name in names:
-        ours = of(keras_nalu.layers.LAYERS[name])
-        times = take_turns(ours, dense, rounds=3) / 1e3
-        compare(f"{name} of {width}, a step", times[0], "Dense", times[1], "ms", False)
-        print(f"{'':38}{peak_of(ours):8.0f} MB at the peak of a fit", flush=True)
-
-
-def peak_of(sample):
-    """Megabytes that a sample takes beside what is there before it."""
-    gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5")
-    before = megabytes("VmRSS")
-    sample()
-    return megabytes("VmHWM") - before
+    model = keras_nalu.Sequential([keras.Input((width,)), cls(width)])
+    model.compile(keras.optimizers.Adam(1e-3), "mse")
+    fit = {"batch_size": 128, "shuffle": False}
+    return of_fit(model, *data, epochs=1, steps=steps, **fit)
 
 
 def megabytes(name):
@@ -356,9 +345,13 @@ def by_hand_for_one(name, i, uniform, x, *weights):
 
 
 def memory(_):
-    script = Path(__file__).with_name("memory.py")
     for what in (*SIZES, "memmap"):
-        subprocess.run([sys.executable, script, str(what)], check=True)
+        peak_of(what)
+
+
+def peak_of(*what):
+    script = Path(__file__).with_name("memory.py")
+    subprocess.run([sys.executable, script, *map(str, what)], check=True)
 
 
 ROWS = (
