@@ -35,7 +35,9 @@ class _Text:
     def write(self, nodes, places):
         places = places | {node.name: i for i, node in enumerate(nodes)}
         for node in nodes:
+            # Those that a node only waits for come last; TensorFlow sorts their names.
             inputs = [_place(name, places) for name in node.input]
+            inputs.sort(key=lambda place: place if place[0] else (False,))
             self.parts.append([self._function(node.op), node.device, inputs])
             self._attributes(node.attr)
         return places
@@ -62,8 +64,10 @@ class _Text:
             args = {arg.name: -1 - i for i, arg in enumerate(signature.input_arg)}
             places = self.write(function.node_def, args)
             ends = [function.ret[arg.name] for arg in signature.output_arg]
-            ends += [function.control_ret[name] for name in signature.control_output]
-            self.parts.append([number, [_place(end, places) for end in ends]])
+            waits = [function.control_ret[name] for name in signature.control_output]
+            ends = [_place(end, places) for end in ends]
+            waits = sorted(_place(wait, places) for wait in waits)
+            self.parts.append([number, ends, waits])
         return self.numbers[name]
 
 
