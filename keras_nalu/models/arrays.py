@@ -42,14 +42,12 @@ def plain_arrays(data):
 def are_arrays(data):
     """Whether `data` is dense arrays or tensors of numbers, all with the same rows."""
     each = [a for a in keras.tree.flatten(data) if a is not None]
-    return (
-        all(map(_is_dense, each))
-        and len({tuple(a.shape[:1]) for a in each}) == 1
-        and each[0].ndim > 0
-    )
+    rows = {tuple(a.shape[:1]) for a in each if is_dense(a)}
+    return all(map(is_dense, each)) and len(rows) == 1 and each[0].ndim > 0
 
 
-def _is_dense(a):
+def is_dense(a):
+    """Whether `a` is a dense array or tensor of numbers."""
     if isinstance(a, np.ndarray):
         return a.dtype.kind in "biuf"
     # TensorFlow's sparse and ragged tensors lack `__array__`.

@@ -8,7 +8,13 @@ import warnings
 import keras
 
 from keras_nalu.models import backends, fusing
-from keras_nalu.models.arrays import are_arrays, count_rows, plain_arrays, take_rows
+from keras_nalu.models.arrays import (
+    are_arrays,
+    count_rows,
+    is_dense,
+    plain_arrays,
+    take_rows,
+)
 from keras_nalu.models.feeds.arrays import Arrays, SpreadArrays
 from keras_nalu.models.feeds.base import Feed
 from keras_nalu.models.feeds.datasets import Dataset, Iterated, is_static
@@ -181,6 +187,9 @@ class Planner:
         single = data[1] is None and data[2] is None and not devices.spread
         if single and is_static(x) and _is_known(int(x.cardinality()), steps):
             return Dataset(x, steps)
+        if all(map(is_dense, keras.tree.flatten([a for a in data if a is not None]))):
+            # Keras says that their rows differ.
+            return self.other_data(steps, "")
         return self.other_data(
             steps,
             "the data are neither arrays of numbers with the same rows nor a "

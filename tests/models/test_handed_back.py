@@ -571,6 +571,12 @@ def test_the_line_names_the_caller_and_the_reason():
     assert "it weighs classes" in str(caught[0].message)
 
 
+def test_of_other_rows_only_keras_speaks(recwarn):
+    with pytest.raises(ValueError, match="same number of samples"):
+        line(keras_nalu.Sequential).fit(X, Y[:5], **FIT)
+    assert not recwarn
+
+
 @pytest.mark.parametrize("wrong", [keras.callbacks.TerminateOnNaN, "csv"])
 def test_what_is_no_callback_is_left_to_keras(wrong):
     said = []

@@ -947,6 +947,12 @@ def test_no_member_is_best_where_all_diverged(lines):
         lines.best(X, Y, batch_size=BATCH)
 
 
+@pytest.mark.parametrize("call", ["fit", "evaluate", "best"])
+def test_no_labels(lines, call):
+    with pytest.raises(ValueError, match=r"Expected labels.*Received: y=None"):
+        getattr(lines, call)(X)
+
+
 @pytest.mark.parametrize("size", [0, -1, 2.5, True, "3", None])
 def test_sizes_that_are_refused(size):
     text = rf"`size`, expected a positive integer\. Received: size={size!r}\. Try"

@@ -40,6 +40,10 @@ class Member:
 
     def see(self, x, y, sample_weight):
         """Builds the metrics of a member on a batch."""
+        if y is None and self.compiled.get("loss") is not None:
+            raise ValueError(
+                "Expected labels for the loss. Received: y=None. Give them as `y`."
+            )
         rows = keras.tree.flatten(x)[0].shape[0]
         y_pred = keras.tree.map_structure(
             lambda o: ops.zeros((rows, *(n or 1 for n in o.shape[1:])), o.dtype),
