@@ -69,9 +69,11 @@ def _product(factor, gradients, few):
             after, *slopes = state
             i = count - 1 - i
             group = _group(groups, i, after)
-            new = gradients(exclusive(factor(*group), after * before[i]), *group)
+            factors = factor(*group)
+            others = exclusive(factors, after)
+            new = gradients(others * before[i], *group)
             slopes = [_put(s, i, n) for s, n in zip(slopes, new, strict=True)]
-            return after * _product_of(factor, group), *slopes
+            return others[0] * factors[0], *slopes
 
         _, *slopes = ops.fori_loop(0, count, one, (g, *map(ops.zeros_like, groups)))
         return slopes
