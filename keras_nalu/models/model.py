@@ -204,7 +204,7 @@ class Sequential(Model, keras.Sequential):
       before control returns to Python. By default it is an epoch, or less if that is
       more than 10^9 floating-point operations. If it is a number, callbacks see a chunk
       as one batch, as Keras documents. Ctrl-C waits for the end of a chunk.
-    - Compiling the loop takes as long as some 10,000 steps of Keras. Until the calls of
+    - Compiling the loop takes as long as some 5,000 steps of Keras. Until the calls of
       a model have taken so many, Keras runs them, unless the loop is compiled already
       or `steps_per_execution` is a number.
     - `shuffle=True` takes its order from NumPy's global generator, once an epoch.
