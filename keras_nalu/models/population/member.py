@@ -40,16 +40,12 @@ class Member:
 
     def see(self, x, y, sample_weight):
         """Builds the metrics of a member on a batch."""
-        if y is None and self.compiled.get("loss") is not None:
-            raise ValueError(
-                "Expected labels for the loss. Received: y=None. Give them as `y`."
-            )
         rows = keras.tree.flatten(x)[0].shape[0]
         y_pred = keras.tree.map_structure(
             lambda o: ops.zeros((rows, *(n or 1 for n in o.shape[1:])), o.dtype),
             self.scorer.input,
         )
-        self.scorer.compute_loss(None, y, y_pred, sample_weight)
+        self._compute_loss(y, y_pred, sample_weight, True)
         logs = self.scorer.compute_metrics(None, y, y_pred, sample_weight)
         self.names_in_logs = [*logs]
         self.scorer.reset_metrics()
@@ -87,7 +83,7 @@ class Member:
         y_pred, state, losses = self.predict(values, training)
         y, weight = values.get("y"), values.get("sample_weight")
         with self._scope(values["scores"]) as scope:
-            loss = self.scorer.compute_loss(None, y, y_pred, weight, training)
+            loss = self._compute_loss(y, y_pred, weight, training)
             if len(loss.shape):
                 raise ValueError(
                     "A member's loss must be one number. Received: a loss of shape "
@@ -97,6 +93,13 @@ class Member:
             rows = keras.tree.flatten(y_pred)[0].shape[0]
             self.scorer.metrics[0].update_state(loss, sample_weight=rows)
         return loss, (y_pred, state, self._counted(scope))
+
+    def _compute_loss(self, y, y_pred, sample_weight, training):
+        if y is None and self.compiled.get("loss") is not None:
+            raise ValueError(
+                "Expected labels for the loss. Received: y=None. Give them as `y`."
+            )
+        return self.scorer.compute_loss(None, y, y_pred, sample_weight, training)
 
     def _measure(self, values, y_pred, state, scores):
         y, weight = values.get("y"), values.get("sample_weight")
