@@ -23,6 +23,7 @@ class Member:
             only predict.
     """
 
+    compiled: Any
     scorer: Any
     weight_metrics: Any
     #: The state of the metrics of all members, once a batch was seen.
