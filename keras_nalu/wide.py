@@ -6,9 +6,9 @@ from typing import Any
 from keras import backend, ops
 
 #: From this number of weights on, the product is computed in groups of inputs. For a
-#: batch of 128, a training step of an NMU is then faster: at 32 x 32 by 4.0 (JAX) and
-#: 2.6 times (TensorFlow), at 16 x 16 by 1.4 and 1.5 times. On PyTorch, which compiles
-#: nothing, groups are 3 times slower at 256 x 256 and only save memory.
+#: batch of 128, a training step of an NMU is then faster: at 32 x 32 by 3.6 (JAX) and
+#: 4.3 times (TensorFlow), at 16 x 16 by 2.8 and 4.8 times. On PyTorch, which compiles
+#: nothing, groups take about as long at 256 x 256 and only save memory.
 WEIGHTS = 2**18 if backend.backend() == "torch" else 1024
 
 

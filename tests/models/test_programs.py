@@ -82,10 +82,8 @@ def test_a_model_of_the_same_kind_compiles_nothing(count):
 def test_names_are_no_program(count):
     """Keras and TensorFlow sort by names, and "dense_10" comes before "dense_9"."""
     counts = []
-    for first, second in (("dense_8", "dense_9"), ("dense_9", "dense_10")):
-        named = (
-            lambda name=name: layers.Dense(2, name=name) for name in (first, second)
-        )
+    for names in (("dense_8", "dense_9"), ("dense_9", "dense_10")):
+        named = [lambda name=name: layers.Dense(2, name=name) for name in names]
         compiled(one(1, *named)).fit(X, Y, **FIT)
         counts.append(count())
     assert counts[0] == counts[1] > 0
