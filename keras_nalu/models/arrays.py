@@ -42,8 +42,11 @@ def plain_arrays(data):
 def are_arrays(data):
     """Whether `data` is dense arrays or tensors of numbers, all with the same rows."""
     each = [a for a in keras.tree.flatten(data) if a is not None]
-    rows = {tuple(a.shape[:1]) for a in each if is_dense(a)}
-    return all(map(is_dense, each)) and len(rows) == 1 and each[0].ndim > 0
+    return (
+        all(map(is_dense, each))
+        and len({tuple(a.shape[:1]) for a in each}) == 1
+        and each[0].ndim > 0
+    )
 
 
 def is_dense(a):

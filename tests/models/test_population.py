@@ -953,6 +953,12 @@ def test_no_labels(lines, call):
         getattr(lines, call)(X)
 
 
+def test_of_other_rows_only_keras_speaks(lines, recwarn):
+    with pytest.raises(ValueError, match="same number of samples"):
+        fit(lines, y=Y[:5])
+    assert not recwarn
+
+
 @pytest.mark.parametrize("size", [0, -1, 2.5, True, "3", None])
 def test_sizes_that_are_refused(size):
     text = rf"`size`, expected a positive integer\. Received: size={size!r}\. Try"

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_nalu.models.arrays import are_arrays, plain_arrays, take_rows
+from keras_nalu.models.arrays import are_arrays, is_dense, plain_arrays, take_rows
 from keras_nalu.models.feeds.sampled import Sampler, is_function
 from keras_nalu.models.planning import DATA
 
@@ -92,7 +92,7 @@ class Data:
     def _first_batch(self, call):
         x = call.get("x")
         data = keras.utils.pack_x_y_sample_weight(*(call.get(name) for name in DATA))
-        if are_arrays(data):
+        if all(a is None or is_dense(a) for a in keras.tree.flatten(data)):
             return take_rows(data, slice(1))
         if is_function(x):
             nought = ops.zeros((2,), "int32")
